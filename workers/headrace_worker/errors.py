@@ -4,9 +4,9 @@ WorkerError
 ├── SettingsError        the command line or the settings file is wrong
 ├── FetchError           a model file could not be had
 ├── ModelError           the files are no model this worker can run
-│   └── MemoryNeeded     the model does not fit
+│   └── MemoryNeededError     the model does not fit
 ├── TransferError        the KV transport failed
-│   └── IncompatiblePeer the compatibility hashes differ
+│   └── IncompatiblePeerError the compatibility hashes differ
 └── RequestError         a request cannot be served as asked (becomes an OpenAI-shaped error)
 """
 
@@ -27,7 +27,7 @@ class ModelError(WorkerError):
     """The files are no model this worker can run: truncated, unknown architecture, missing tensor."""
 
 
-class MemoryNeeded(ModelError):
+class MemoryNeededError(ModelError):
     """The model does not fit; says needed and free bytes."""
 
     def __init__(self, what: str, needed: int, free: int) -> None:
@@ -43,7 +43,7 @@ class TransferError(WorkerError):
     """The KV transport failed: a write, a connection or a notification."""
 
 
-class IncompatiblePeer(TransferError):
+class IncompatiblePeerError(TransferError):
     """The compatibility hashes differ; the message has both."""
 
     def __init__(self, ours: str, theirs: str) -> None:
