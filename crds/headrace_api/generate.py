@@ -1,0 +1,141 @@
+"""Writes the CustomResourceDefinitions from the models: `python -m headrace_api.generate [--check] [FOLDER]`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from headrace_api.names import GROUP, VERSION
+from headrace_api.resources.files import KINDS
+from headrace_api.resources.meta import DNS_LABEL_PATTERN, Resource
+
+HEADER: Final = "# Generated from crds/headrace_api/resources by `python -m headrace_api.generate`; edit those.\n"
+_KEPT: Final = frozenset(
+    {
+        "default",
+        "description",
+        "enum",
+        "maxItems",
+        "maxLength",
+        "maximum",
+        "minItems",
+        "minLength",
+        "minimum",
+        "pattern",
+        "type",
+        "x-kubernetes-list-type",
+        "x-kubernetes-list-map-keys",
+    }
+)
+_NAME_RULE: Final = {
+    "rule": f"self.metadata.name.matches('{DNS_LABEL_PATTERN}')",
+    "message": "metadata.name must be a DNS label: lower-case letters, digits and dashes, at most 63",
+}
+
+
+def definition(model: type[Resource]) -> dict[str, Any]:
+    """Return the CustomResourceDefinition of one kind."""
+    kind = model.__name__
+    singular = kind.lower()
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{model.plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": model.plural,
+                "singular": singular,
+                **({"shortNames": [model.short_name]} if model.short_name != singular else {}),
+            },
+            "scope": "Namespaced",
+            "versions": [
+                {"name": VERSION, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema(model)}}
+            ],
+        },
+    }
+
+
+def schema(model: type[Resource]) -> dict[str, Any]:
+    """Return the structural schema of one kind; `metadata` is the API server's own."""
+    raw = model.model_json_schema(by_alias=True)
+    root = _structural(raw, raw.get("$defs", {}))
+    root["properties"] |= {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+    root["required"] = ["spec"]
+    root["x-kubernetes-validations"] = [_NAME_RULE]
+    if model.rules:
+        rules = [{"rule": rule, "message": message} for rule, message in model.rules]
+        root["properties"]["spec"]["x-kubernetes-validations"] = rules
+    return root
+
+
+def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return a node of JSON schema as Kubernetes takes it: no references, no `anyOf`, no titles."""
+    node = _resolved(node, definitions)
+    kept = {key: value for key, value in node.items() if key in _KEPT and not (key == "default" and value is None)}
+    if "const" in node:
+        kept["enum"] = [node["const"]]
+    if "description" in kept:
+        kept["description"] = " ".join(kept["description"].split())
+    if node.get("examples"):
+        kept["example"] = node["examples"][0]
+    if node.get("x-kubernetes-int-or-string"):
+        kept.pop("type", None)
+        kept |= {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]}
+    if "properties" in node:
+        kept["properties"] = {name: _structural(value, definitions) for name, value in node["properties"].items()}
+        kept |= {"required": node["required"]} if node.get("required") else {}
+    elif isinstance(node.get("additionalProperties"), dict):
+        kept["additionalProperties"] = _structural(node["additionalProperties"], definitions)
+    if "items" in node:
+        kept["items"] = _structural(node["items"], definitions)
+    return kept
+
+
+def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the node with its reference and its `X | None` replaced by X; the node's own keys win.
+
+    A default of a whole mapping is written `{}`: the API server then fills in the defaults inside.
+    """
+    own = {key: value for key, value in node.items() if key not in {"$ref", "anyOf"}}
+    if reference := node.get("$ref"):
+        target = _resolved(definitions[reference.rpartition("/")[2]], definitions)
+        if isinstance(own.get("default"), dict):
+            own["default"] = {}
+        return target | own
+    if options := [option for option in node.get("anyOf", ()) if option.get("type") != "null"]:
+        return _resolved(options[0], definitions) | own
+    return own
+
+
+def render(model: type[Resource]) -> str:
+    """Return the definition of one kind as the text of its file."""
+    return HEADER + yaml.safe_dump(definition(model), sort_keys=False, width=120, allow_unicode=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the files, or with `--check` say which of them differ; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m headrace_api.generate", description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).resolve().parents[1])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is out of date")
+    options = parser.parse_args(arguments)
+    stale = []
+    for model in KINDS.values():
+        path, text = options.folder / f"{model.plural}.yaml", render(model)
+        if options.check:
+            if not path.exists() or path.read_text() != text:
+                stale.append(path)
+        else:
+            path.write_text(text)
+    for path in stale:
+        sys.stderr.write(f"{path} is out of date; run `python -m headrace_api.generate`\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
