@@ -1,0 +1,69 @@
+"""The base class of weight files, and the choice of the reader for a path.
+
+Matrices have canonical names, the same for every format: `embed`, `head`, `norm`, and for layer i
+`i.attn_norm`, `i.q`, `i.k`, `i.v`, `i.o`, `i.ffn_norm`, `i.gate`, `i.up`, `i.down`.
+"""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import torch
+
+from headrace_worker.errors import ModelError
+from headrace_worker.kernels.cpu import Kind, Packed
+from headrace_worker.models.config import ModelConfig
+
+Tensor = torch.Tensor
+DENSE_KINDS = {torch.float32: Kind.F32, torch.bfloat16: Kind.BF16, torch.float16: Kind.F16}
+
+
+class Checkpoint(ABC):
+    """An open weight file; tensors are read one at a time, so that memory never holds the model twice."""
+
+    config: ModelConfig
+
+    @abstractmethod
+    def matrix(self, name: str, dtype: torch.dtype) -> Packed:
+        """Return a matrix in its stored form, or in `dtype` where no kernel reads that form.
+
+        Raises:
+            ModelError: the file has no such tensor, or is cut off inside it.
+        """
+
+    @abstractmethod
+    def vector(self, name: str) -> Tensor | None:
+        """Return a norm's weight or a bias as float32, None where the file has none."""
+
+    @abstractmethod
+    def size_bytes(self) -> int:
+        """Return the bytes of all tensors."""
+
+    def rope_factors(self) -> Tensor | None:
+        """Return divisors of the rotary frequencies, where the file brings them."""
+        return None
+
+    def required_vector(self, name: str) -> Tensor:
+        """Return a vector; raise ModelError where it is missing."""
+        found = self.vector(name)
+        if found is None:
+            raise ModelError(f"the model file has no tensor for {name!r}; is it complete, and of the Llama family?")
+        return found
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open a .gguf file, or a folder with config.json and safetensors.
+
+    Raises:
+        ModelError: there is nothing to read there, or the architecture is unknown.
+    """
+    from headrace_worker.models.gguf import GgufCheckpoint  # noqa: PLC0415 - each reader loads its own library
+    from headrace_worker.models.safetensors import SafetensorsCheckpoint  # noqa: PLC0415
+
+    if path.is_file():
+        return GgufCheckpoint(path)
+    if (path / "config.json").is_file():
+        return SafetensorsCheckpoint(path)
+    inside = sorted(path.glob("*.gguf")) if path.is_dir() else []
+    if len(inside) == 1:
+        return GgufCheckpoint(inside[0])
+    raise ModelError(f"{path} is neither a .gguf file nor a folder with config.json and .safetensors files")

@@ -1,0 +1,77 @@
+"""What describes a decoder of the Llama family."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class RopeScaling:
+    """How positions beyond the pre-training length are squeezed.
+
+    `linear` divides every frequency by `factor` (Chen et al. 2023, arXiv 2306.15595); `llama3` divides only the low
+    ones and blends between (Llama 3.1 model card: low and high frequency factor, original context length).
+    """
+
+    kind: str
+    factor: float
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_context: int = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Sizes of a decoder; all counts, `norm_eps` and `rope_theta` without unit."""
+
+    architecture: str
+    num_layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    max_context: int
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    norm_eps: float = 1e-5
+    tied_embedding: bool = False
+    qkv_bias: bool = False
+
+    def kv_bytes_per_token(self, dtype: torch.dtype) -> int:
+        """Return the bytes of keys and values of one token over all layers."""
+        return 2 * self.num_layers * self.kv_heads * self.head_dim * dtype.itemsize
+
+
+def rotary_table(config: ModelConfig, length: int, factors: Tensor | None = None) -> Tensor:
+    """Return cosines and sines of all positions, (length, head_dim) float32, cosines first.
+
+    Angles are position / theta^(2 i / head_dim) (Su et al. 2021, arXiv 2104.09864, equation 15).
+
+    Args:
+        config: theta, scaling and head size.
+        length: how many positions.
+        factors: (head_dim / 2,) divisors of the frequencies, where the file brings them.
+    """
+    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+    frequencies = 1.0 / config.rope_theta**exponents
+    if factors is not None:
+        frequencies = frequencies / factors
+    elif config.rope_scaling is not None:
+        frequencies = _scaled(frequencies, config.rope_scaling)
+    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
+    return torch.cat((angles.cos(), angles.sin()), dim=-1).contiguous()
+
+
+def _scaled(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+    if scaling.kind == "linear":
+        return frequencies / scaling.factor
+    wavelengths = 2 * math.pi / frequencies
+    turns = scaling.original_context / wavelengths
+    blend = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    blend = blend.clamp(0, 1)
+    return frequencies * (blend + (1 - blend) / scaling.factor)
