@@ -1,0 +1,1 @@
+"""What the router says about itself: metrics, the list of models, its health. It is never on the data path."""

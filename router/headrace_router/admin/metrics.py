@@ -1,0 +1,111 @@
+"""Counters and histograms of the router, in Prometheus' text format.
+
+Own counters: one dictionary addition per request, while prometheus-client takes a lock and several calls for each.
+"""
+
+import bisect
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from headrace_api import names
+
+_TTFT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_REQUEST_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+UNKNOWN_MODEL = "unknown"
+"""Label of requests whose model is not served: names that clients make up must not become time series."""
+
+
+class Histogram:
+    """Counts of observations by upper bound, as Prometheus defines them."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one observation."""
+        self._counts[bisect.bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def lines(self, name: str, labels: str) -> Iterable[str]:
+        """Yield the samples of this histogram."""
+        total = 0
+        for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
+            total += count
+            yield f'{name}_bucket{{{labels},le="{bound}"}} {total}'
+        yield f"{name}_sum{{{labels}}} {self._sum}"
+        yield f"{name}_count{{{labels}}} {total}"
+
+
+class Metrics:
+    """What happened so far; `render` is the only slow call."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, int]] = Counter()
+        """By model and status; 499 is a client that left."""
+        self.replays: Counter[str] = Counter()
+        self.inflight: Counter[str] = Counter()
+        self._ttft: dict[str, Histogram] = {}
+        self._duration: dict[str, Histogram] = {}
+
+    def first_byte(self, model: str, seconds: float) -> None:
+        """Note the time from a whole request to the first byte of its answer."""
+        _of(self._ttft, model, _TTFT_BUCKETS_S).observe(seconds)
+
+    def finished(self, model: str, status: int, seconds: float) -> None:
+        """Note the end of a request."""
+        self.requests[model, status] += 1
+        _of(self._duration, model, _REQUEST_BUCKETS_S).observe(seconds)
+
+    def refused(self, status: int) -> None:
+        """Note a request that never had a worker; its duration would only blur the others."""
+        self.requests[UNKNOWN_MODEL, status] += 1
+
+    def render(self, workers: Mapping[tuple[str, str], int]) -> bytes:
+        """Return the text of a scrape.
+
+        Args:
+            workers: how many may be chosen now, by model and role.
+        """
+        lines: list[str] = []
+        _family(lines, names.ROUTER_REQUESTS, "counter", "Requests answered, by model and HTTP status.")
+        for (model, status), count in sorted(self.requests.items()):
+            lines.append(f'{names.ROUTER_REQUESTS}_total{{model="{_escape(model)}",code="{status}"}} {count}')
+        _family(lines, names.ROUTER_REPLAYS, "counter", "Answers that went on at another worker after theirs died.")
+        for model, count in sorted(self.replays.items()):
+            lines.append(f'{names.ROUTER_REPLAYS}_total{{model="{_escape(model)}"}} {count}')
+        _family(lines, names.ROUTER_INFLIGHT, "gauge", "Requests that are being answered.")
+        for model, count in sorted(self.inflight.items()):
+            lines.append(f'{names.ROUTER_INFLIGHT}{{model="{_escape(model)}"}} {count}')
+        _family(lines, names.ROUTER_WORKERS, "gauge", "Workers that may be chosen now, by model and role.")
+        for (model, role), count in sorted(workers.items()):
+            lines.append(f'{names.ROUTER_WORKERS}{{model="{_escape(model)}",role="{role}"}} {count}')
+        _family(lines, names.ROUTER_TTFT_SECONDS, "histogram", "From the whole request to the answer's first byte.")
+        _histograms(lines, names.ROUTER_TTFT_SECONDS, self._ttft)
+        _family(lines, names.ROUTER_REQUEST_SECONDS, "histogram", "From the whole request to the answer's last byte.")
+        _histograms(lines, names.ROUTER_REQUEST_SECONDS, self._duration)
+        return ("\n".join(lines) + "\n").encode()
+
+
+def _of(histograms: dict[str, Histogram], model: str, bounds: tuple[float, ...]) -> Histogram:
+    histogram = histograms.get(model)
+    if histogram is None:
+        histogram = histograms[model] = Histogram(bounds)
+    return histogram
+
+
+def _family(lines: list[str], name: str, kind: str, text: str) -> None:
+    full = f"{name}_total" if kind == "counter" else name
+    lines += (f"# HELP {full} {text}", f"# TYPE {full} {kind}")
+
+
+def _histograms(lines: list[str], name: str, histograms: Mapping[str, Histogram]) -> None:
+    for model, histogram in sorted(histograms.items()):
+        lines.extend(histogram.lines(name, f'model="{_escape(model)}"'))
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

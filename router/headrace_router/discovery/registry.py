@@ -1,0 +1,59 @@
+"""The registry: the deployments and their workers, with what this router has learned about each."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable
+
+from headrace_router.choose.load import Load
+from headrace_router.discovery.file import Worker
+from headrace_router.resilience.breaker import Breaker
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Member:
+    """A worker, its load and its breaker; lives as long as the worker is listed (and while requests run on it)."""
+
+    worker: Worker
+    number: int
+    """Unique over the router's life; what the prefix index holds in place of the worker."""
+    load: Load
+    breaker: Breaker = dataclasses.field(default_factory=Breaker)
+
+
+@dataclasses.dataclass(slots=True)
+class Deployment:
+    """The members of one model by what they can do."""
+
+    decoders: tuple[Member, ...] = ()
+    """Roles decode and unified."""
+    prefillers: tuple[Member, ...] = ()
+    turn: int = 0
+    """Decisions so far; equal workers take turns by it."""
+
+    def prefiller(self, name: str) -> Member | None:
+        """Return the prefill worker that calls itself so."""
+        return next((member for member in self.prefillers if name in (member.worker.name, member.worker.url)), None)
+
+
+class Registry:
+    """Deployments by model id."""
+
+    def __init__(self) -> None:
+        self.deployments: dict[str, Deployment] = {}
+        self._members: dict[Worker, Member] = {}
+        self._numbers = itertools.count()
+
+    def update(self, workers: Iterable[Worker], models: Iterable[str]) -> list[Member]:
+        """Take over the list of ready workers and of known models; return the members that left."""
+        before = self._members
+        self._members = {worker: before.get(worker) or self._join(worker) for worker in workers}
+        deployments = {model: self.deployments.get(model, Deployment()) for model in sorted(models)}
+        for model, deployment in deployments.items():
+            members = [member for member in self._members.values() if member.worker.deployment == model]
+            deployment.decoders = tuple(member for member in members if member.worker.role != "prefill")
+            deployment.prefillers = tuple(member for member in members if member.worker.role == "prefill")
+        self.deployments = deployments
+        return [member for worker, member in before.items() if worker not in self._members]
+
+    def _join(self, worker: Worker) -> Member:
+        return Member(worker, next(self._numbers), Load(unified=worker.role == "unified"))

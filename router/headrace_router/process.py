@@ -1,0 +1,124 @@
+"""The router's process: its socket, its clock and its signals."""
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+
+from headrace_router.discovery.file import POLL_S, FileDiscovery
+from headrace_router.errors import SettingsError
+from headrace_router.router import Router
+from headrace_router.server.client import Client
+from headrace_router.settings import RouterSettings
+
+logger = logging.getLogger(__name__)
+
+SWEEP_S = 0.25
+WAKE_S = 0.05
+BACKLOG = 4096
+
+
+class RouterProcess:
+    """Runs one router from listening to the end of its drain; `stop` is what a signal does."""
+
+    def __init__(self, settings: RouterSettings) -> None:
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._ending = asyncio.Event()
+        self.listening = asyncio.Event()
+        self.url = ""
+        """Known once `listening` is set."""
+        self.router = Router(settings, asyncio.get_running_loop())
+
+    def stop(self) -> None:
+        """First call: finish what runs, then end. Second call: end now."""
+        if self._stopping.is_set():
+            self._ending.set()
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve until stopped; raise SettingsError where the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        router, settings = self.router, self._settings
+        discovery = FileDiscovery(settings.discovery_paths(), router.update)
+        discovery.poll()
+        try:
+            server = await loop.create_server(
+                lambda: Client(router, settings), settings.host, settings.port, backlog=BACKLOG
+            )
+        except OSError as error:
+            text = f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}; choose another --port"
+            raise SettingsError(text) from error
+        host, port = server.sockets[0].getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        if settings.ready_file is not None:
+            _write_ready(Path(settings.ready_file), self.url)
+        logger.info("listening on %s", self.url)
+        self.listening.set()
+        async with asyncio.TaskGroup() as tasks:
+            ticking = [
+                tasks.create_task(_every(POLL_S, discovery.poll)),
+                tasks.create_task(_every(WAKE_S, router.wake)),
+                tasks.create_task(_every(SWEEP_S, router.sweep)),
+            ]
+            await self._stopping.wait()
+            server.close()
+            await self._drain()
+            for task in ticking:
+                task.cancel()
+        await router.pool.close()
+
+    async def _drain(self) -> None:
+        """Let running requests finish, up to the deadline or a second stop."""
+        router = self.router
+        router.draining = True
+        for client in list(router.clients):
+            client.close_idle()
+        logger.info("draining %d connections", len(router.clients))
+        try:
+            async with asyncio.timeout(self._settings.drain_deadline_s):
+                while router.clients and not self._ending.is_set():
+                    await _first(self._ending, WAKE_S)
+        except TimeoutError:
+            logger.warning("%d connections did not finish in time", len(router.clients))
+        for client in list(router.clients):
+            client.abort()
+
+
+async def _every(seconds: float, act: object) -> None:
+    """Call `act` for ever; one failure is logged and does not end the rest."""
+    assert callable(act)
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            act()
+        except Exception:
+            logger.exception("a periodic task failed")
+
+
+async def _first(event: asyncio.Event, seconds: float) -> None:
+    """Wait for the event, at most so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+def _write_ready(path: Path, url: str) -> None:
+    """Write the ready file whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_bytes(msgspec.json.encode({"url": url, "pid": os.getpid()}))
+    partial.replace(path)
+
+
+async def serve(settings: RouterSettings) -> None:
+    """Run a router until SIGTERM or SIGINT; the second signal ends it at once."""
+    process = RouterProcess(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, process.stop)
+    await process.run()

@@ -1,0 +1,41 @@
+"""What a replay needs: the heads of everything that was forwarded, and the body that continues from there."""
+
+import msgspec
+
+from headrace_api.frames import FrameHead, FrameReader, Resume, decode_head
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Transcript:
+    """Reads frames of one answer, over several workers if need be, and remembers what a replay needs."""
+
+    __slots__ = ("_reader", "final", "heads", "prefill")
+
+    def __init__(self) -> None:
+        self._reader = FrameReader()
+        self.heads: list[bytes] = []
+        self.final: FrameHead | None = None
+        self.prefill: str | None = None
+        """Who prefilled, as the frames say it."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the payload bytes of the frames completed by `data`; raise FrameError on what is no frame."""
+        payloads = []
+        for encoded, payload in self._reader.feed(data):
+            head = decode_head(encoded)
+            self.heads.append(encoded)
+            payloads.append(payload)
+            if head.prefill is not None and self.prefill is None:
+                self.prefill = head.prefill
+            if head.final:
+                self.final = head
+        return payloads[0] if len(payloads) == 1 else b"".join(payloads)
+
+    def cut(self) -> None:
+        """Drop the unfinished frame of a worker that died; the next one starts with a whole frame."""
+        self._reader = FrameReader()
+
+    def resume(self, body: bytes) -> bytes:
+        """Return the body of a request of type `MEDIA_RESUME` that goes on where this answer was cut."""
+        return _encode(Resume(body, tuple(self.heads)))

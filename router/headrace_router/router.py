@@ -1,0 +1,198 @@
+"""The router: ties discovery, placement and the data path together, and answers what needs no worker."""
+
+import asyncio
+import logging
+import random
+import re
+import time
+from collections.abc import Callable
+
+from headrace_api.names import HEADER_REQUEST_ID
+from headrace_router.admin.health import health
+from headrace_router.admin.metrics import Metrics
+from headrace_router.admin.models import model_card, model_list
+from headrace_router.choose.prefix import chain
+from headrace_router.choose.score import Costs
+from headrace_router.discovery.file import Worker
+from headrace_router.discovery.registry import Deployment, Member, Registry
+from headrace_router.errors import ClientError
+from headrace_router.openai.peek import Peek, peek_chat, peek_completion, splice_seed
+from headrace_router.placement import Placement, Placer
+from headrace_router.server.answer import JSON, Answer
+from headrace_router.server.client import Client, Running
+from headrace_router.server.exchange import Call, Exchange
+from headrace_router.server.http import Request, forwarded
+from headrace_router.server.pool import Pool
+from headrace_router.settings import RouterSettings
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_PEEKS: dict[bytes, Callable[[bytes], Peek]] = {
+    b"/v1/chat/completions": peek_chat,
+    b"/v1/completions": peek_completion,
+}
+_TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
+_MODELS = b"/v1/models"
+
+
+class Router:
+    """One router, without its listening socket."""
+
+    def __init__(self, settings: RouterSettings, loop: asyncio.AbstractEventLoop) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.registry = Registry()
+        self.placer = Placer(
+            Costs(
+                prefill_ms_per_byte=settings.prefill_ms_per_kib / 1024,
+                transfer_ms_per_byte=settings.transfer_ms_per_kib / 1024,
+                stream_ms=settings.stream_ms,
+                pressure_ms_per_byte=settings.pressure_ms_per_kib / 1024,
+            ),
+            settings.prefix_entries,
+        )
+        self.pool = Pool(settings, loop)
+        self.waiting: set[Exchange] = set()
+        self.clients: set[Client] = set()
+        self.draining = False
+        # Not the loop's clock: uvloop's stands still within one turn and counts whole milliseconds.
+        self.now_s = time.monotonic
+        self._started = int(time.time())
+        self._random = random.SystemRandom()
+
+    # --- requests -----------------------------------------------------------------------------------------
+
+    def serve(self, answer: Answer) -> Running | None:
+        """Begin to answer a request; None when it is answered already."""
+        request = answer.request
+        request_id = self._request_id(request)
+        try:
+            peek = _PEEKS.get(request.path)
+            if peek is None:
+                self._serve_own(answer, request_id)
+                return None
+            if request.method != b"POST":
+                raise _not_allowed(request)
+            call = self._call(request, peek(request.body), request_id)
+        except ClientError as error:
+            self.metrics.refused(error.status)
+            allow = b"allow: POST\r\n" if error.status == 405 else b""
+            answer.error(error, allow + _id_line(request_id))
+            return None
+        exchange = Exchange(self, answer, call)
+        exchange.start()
+        return exchange
+
+    def _serve_own(self, answer: Answer, request_id: str) -> None:
+        request = answer.request
+        path = request.path
+        fields = _id_line(request_id)
+        is_model = path.startswith(_MODELS + b"/")
+        if path not in (b"/health", b"/metrics", _MODELS) and not is_model:
+            raise ClientError(f"There is nothing at {path.decode('ascii', 'replace')}.", status=404, code="not_found")
+        if request.method not in (b"GET", b"HEAD"):
+            answer.error(_not_allowed(request), b"allow: GET, HEAD\r\n" + fields)
+        elif path == b"/health":
+            status, body = health(self.registry, draining=self.draining)
+            answer.whole(status, JSON + fields, body)
+        elif path == b"/metrics":
+            answer.whole(200, _TEXT + fields, self.metrics.render(self._workers()))
+        elif path == _MODELS:
+            answer.whole(200, JSON + fields, model_list(self.registry.deployments, self._started))
+        else:
+            name = path[len(_MODELS) + 1 :].decode("utf-8", "replace")
+            self._deployment(name)
+            answer.whole(200, JSON + fields, model_card(name, self._started))
+
+    def _call(self, request: Request, peek: Peek, request_id: str) -> Call:
+        self._deployment(peek.model)
+        assert peek.model is not None
+        return Call(
+            path=request.path.decode(),
+            model=peek.model,
+            stream=peek.stream,
+            body=request.body if peek.seeded else splice_seed(request.body),
+            forwarded=forwarded(request.headers),
+            request_id=request_id,
+            created=int(time.time()),
+            hashes=chain(peek.text, peek.model),
+            prompt_bytes=len(peek.text),
+        )
+
+    def _deployment(self, model: str | None) -> Deployment:
+        known = self.registry.deployments
+        if model is not None and model in known:
+            return known[model]
+        if not known:
+            text = "No model is served yet: discovery lists no worker. Try again later."
+            raise ClientError(text, status=503, code="no_model", retry_after_s=1)
+        said = "The request names no model" if model is None else f"The model {model!r} does not exist"
+        text = f"{said}; this router serves: {', '.join(sorted(known))}."
+        raise ClientError(text, status=404, param="model", code="model_not_found")
+
+    def _request_id(self, request: Request) -> str:
+        given = request.header(HEADER_REQUEST_ID.encode())
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given.decode()
+        return f"{self._random.getrandbits(128):032x}"
+
+    # --- what exchanges and connections ask ---------------------------------------------------------------
+
+    def place(self, call: Call, avoid: set[Member]) -> Placement | None:
+        """Choose workers for the call; None when none can be chosen now."""
+        deployment = self.registry.deployments.get(call.model)
+        if deployment is None:
+            return None
+        return self.placer.place(deployment, call.hashes, call.prompt_bytes, avoid, self.now_s())
+
+    def joined(self, client: Client) -> None:
+        """A client has connected."""
+        self.clients.add(client)
+
+    def left(self, client: Client) -> None:
+        """A client has gone."""
+        self.clients.discard(client)
+
+    # --- from discovery and the clock ---------------------------------------------------------------------
+
+    def update(self, workers: tuple[Worker, ...], models: frozenset[str]) -> None:
+        """Take over a new list of ready workers."""
+        gone = self.registry.update(workers, models)
+        for member in gone:
+            self.pool.drop(member.worker)
+        if gone:
+            self.placer.forget(gone)
+        logger.info("%d workers listed, %d gone", len(workers), len(gone))
+
+    def wake(self) -> None:
+        """Let every request that waits for a worker try again."""
+        if self.waiting:
+            now_s = self.now_s()
+            for exchange in list(self.waiting):
+                exchange.wake(now_s)
+
+    def sweep(self) -> None:
+        """Check the deadlines of all connections."""
+        now_s = self.now_s()
+        for client in list(self.clients):
+            client.sweep(now_s)
+        self.pool.sweep(now_s)
+
+    def _workers(self) -> dict[tuple[str, str], int]:
+        now_s = self.now_s()
+        counts: dict[tuple[str, str], int] = {}
+        for model, deployment in self.registry.deployments.items():
+            for member in deployment.decoders + deployment.prefillers:
+                key = (model, member.worker.role)
+                counts[key] = counts.get(key, 0) + member.breaker.closed(now_s)
+        return counts
+
+
+def _not_allowed(request: Request) -> ClientError:
+    method, path = request.method.decode(), request.path.decode("ascii", "replace")
+    return ClientError(f"{method} is not allowed at {path}.", status=405, code="method_not_allowed")
+
+
+def _id_line(request_id: str) -> bytes:
+    return f"{HEADER_REQUEST_ID}: {request_id}\r\n".encode()

@@ -1,0 +1,400 @@
+"""One request between a client and its workers: send, forward, and go on elsewhere when a worker dies.
+
+All of it is callbacks of the two connections, without a task. The life of an exchange:
+
+    dispatch ─ no worker ──► wait (the router wakes it) ─ deadline ──► fail
+       │
+       ├─ connect / send ──► answered … answered ──► settle
+       │                        │
+       └──────── lost ◄─────────┘   (resumed behind the last forwarded byte, at most `max_attempts` times)
+"""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from headrace_api.frames import FrameError, Usage
+from headrace_api.names import (
+    HEADER_CREATED,
+    HEADER_DECODE,
+    HEADER_FRAMES,
+    HEADER_PREFILL,
+    HEADER_PREFILL_WORKERS,
+    HEADER_REQUEST_ID,
+    MEDIA_FRAMES,
+    MEDIA_RESUME,
+    PREFILL_LOCAL,
+)
+from headrace_router.admin.metrics import Metrics
+from headrace_router.discovery.registry import Member
+from headrace_router.errors import ClientError
+from headrace_router.openai.errors import error_event
+from headrace_router.placement import Placement, Placer
+from headrace_router.resilience.replay import Transcript
+from headrace_router.server.answer import JSON, Answer
+from headrace_router.server.http import returned
+from headrace_router.server.pool import Pool
+from headrace_router.server.upstream import Upstream
+from headrace_router.settings import RouterSettings
+
+logger = logging.getLogger(__name__)
+
+CLIENT_LEFT = 499
+"""Status under which a request is counted whose client left."""
+REFUSED_RETRY_S = 0.5
+"""Between two tries at workers that answer a replay with 503 (they drain, or still load)."""
+
+_FRAMES = MEDIA_FRAMES.encode()
+_EVENTS = b"text/event-stream"
+_PREFILL = HEADER_PREFILL.encode()
+_DECODE = HEADER_DECODE.encode()
+_SSE = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+_MESSAGE = (
+    "POST %s HTTP/1.1\r\nhost: %s:%d\r\ncontent-type: %s\r\ncontent-length: %d\r\n"
+    f"{HEADER_REQUEST_ID}: %s\r\n{HEADER_CREATED}: %d\r\n{HEADER_FRAMES}: 1\r\n"
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """A request as it goes to workers."""
+
+    path: str
+    model: str
+    stream: bool
+    body: bytes
+    """With a seed."""
+    forwarded: bytes
+    """The client's header lines that go along."""
+    request_id: str
+    created: int
+    """Unix seconds."""
+    hashes: Sequence[int]
+    """Chain of the prompt's text."""
+    prompt_bytes: int
+
+    def message(self, placement: Placement, resume: bytes | None) -> bytes:
+        """Return the request to the decode worker of `placement`; `resume` is the body of a replay."""
+        worker = placement.decode.worker
+        kind, body = ("application/json", self.body) if resume is None else (MEDIA_RESUME, resume)
+        path = worker.path + self.path
+        head = _MESSAGE % (path, worker.host, worker.port, kind, len(body), self.request_id, self.created)
+        if placement.prefills:
+            head += f"{HEADER_PREFILL_WORKERS}: {','.join(member.worker.url for member in placement.prefills)}\r\n"
+        return b"%b%b\r\n%b" % (head.encode(), self.forwarded, body)
+
+
+class Hub(Protocol):
+    """What all exchanges share."""
+
+    settings: RouterSettings
+    pool: Pool
+    placer: Placer
+    metrics: Metrics
+    waiting: "set[Exchange]"
+    """Exchanges without a worker; the router calls `wake` on them now and then."""
+
+    def place(self, call: Call, avoid: set[Member]) -> Placement | None:
+        """Choose workers for the call among those that can be chosen now."""
+
+    def now_s(self) -> float:
+        """Return a monotonic time."""
+
+
+class Exchange:
+    """One request, from its last byte read to the last byte of its answer written."""
+
+    def __init__(self, hub: Hub, answer: Answer, call: Call) -> None:
+        self._hub = hub
+        self._answer = answer
+        self._call = call
+        self._transcript = Transcript()
+        self._placement: Placement | None = None
+        self._upstream: Upstream | None = None
+        self._avoid: set[Member] = set()
+        self._attempts = 0
+        self._mode: str | None = None
+        """`frames` or `plain`, once the current worker has answered."""
+        self._opened = False
+        self._paused = False
+        self._done = False
+        self._first_byte = False
+        self._started_s = self._last_s = hub.now_s()
+        self._wait_until_s: float | None = None
+        self._retry_at_s = 0.0
+        hub.metrics.inflight[call.model] += 1
+
+    # --- to a worker --------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Choose a worker and send; wait for one where there is none."""
+        placement = self._hub.place(self._call, self._avoid)
+        if placement is None:
+            self._wait()
+            return
+        self._placement = placement
+        self._last_s = self._hub.now_s()
+        upstream = self._hub.pool.take(placement.decode.worker)
+        if upstream is None:
+            self._hub.pool.connect(placement.decode.worker, self)
+        else:
+            self.connected(upstream)
+
+    def connected(self, upstream: Upstream) -> None:
+        """Send the request, or the replay of what was forwarded already."""
+        placement = self._placement
+        if self._done or placement is None:
+            self._hub.pool.put(upstream)
+            return
+        resume = self._transcript.resume(self._call.body) if self._transcript.heads else None
+        self._upstream = upstream
+        self._mode = None
+        upstream.send(self, self._call.message(placement, resume))
+        if self._paused:
+            upstream.pause()
+
+    def unreachable(self, reason: str) -> None:
+        """Leave the worker alone for a while and go to another. Nothing was sent, so it counts as no attempt."""
+        if self._done or self._placement is None:
+            return
+        logger.info("request %s: %s", self._call.request_id, reason)
+        self._placement.decode.breaker.failed(self._hub.now_s())
+        self._leave()
+        self.start()
+
+    def lost(self, upstream: Upstream, reason: str) -> None:
+        """Go on elsewhere: the worker died, or only a connection that had been idle for too long."""
+        placement = self._placement
+        if self._done or placement is None:
+            return
+        self._upstream = None
+        if upstream.served > 1 and not upstream.touched:
+            self._hub.pool.connect(placement.decode.worker, self)
+            return
+        placement.decode.breaker.failed(self._hub.now_s())
+        self._failed(reason)
+
+    def _failed(self, reason: str) -> None:
+        """Count an attempt whose worker failed after the request was sent, and start the next one."""
+        logger.warning("request %s: %s", self._call.request_id, reason)
+        self._leave()
+        self._attempts += 1
+        self._transcript.cut()
+        error = ClientError(f"The answer was cut off: {reason}.", status=502, code="worker_lost")
+        if self._attempts >= self._hub.settings.max_attempts or (self._mode == "plain" and self._answer.begun):
+            self._fail(error)
+            return
+        self._mode = None
+        self._opened = self._opened and self._answer.begun
+        self._hub.metrics.replays[self._call.model] += 1
+        self.start()
+
+    def _leave(self) -> None:
+        """Take the request off the accounts of its worker."""
+        placement, self._placement = self._placement, None
+        self._upstream = None
+        if placement is not None:
+            self._hub.placer.end(placement)
+
+    # --- waiting ------------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        now_s = self._hub.now_s()
+        if self._wait_until_s is None:
+            self._wait_until_s = now_s + self._hub.settings.replay_deadline_s
+        if now_s < self._wait_until_s:
+            self._hub.waiting.add(self)
+            return
+        deadline_s = self._hub.settings.replay_deadline_s
+        text = f"No worker of model {self._call.model!r} was ready within {deadline_s:g} s; try again later."
+        self._fail(ClientError(text, status=503, code="no_worker", retry_after_s=5))
+
+    def wake(self, now_s: float) -> None:
+        """Try again to find a worker; called while the exchange is among those waiting."""
+        if now_s >= self._retry_at_s or (self._wait_until_s is not None and now_s >= self._wait_until_s):
+            self._hub.waiting.discard(self)
+            self._avoid.clear()
+            self.start()
+
+    # --- the answer ---------------------------------------------------------------------------------------
+
+    def answered(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
+        """Forward what a worker has said."""
+        if self._done or self._placement is None:
+            return
+        self._last_s = self._hub.now_s()
+        if self._mode is None and not self._begin(upstream, complete=complete):
+            return
+        if self._mode == "frames":
+            self._forward_frames(upstream, body, complete=complete)
+        else:
+            self._forward_plain(upstream, body, complete=complete)
+
+    def _begin(self, upstream: Upstream, *, complete: bool) -> bool:
+        """Look at the head of an answer; False when the request went elsewhere instead."""
+        placement = self._placement
+        assert placement is not None
+        placement.decode.breaker.succeeded()
+        if upstream.status == 503 and self._refused(placement, upstream, complete=complete):
+            return False
+        if upstream.status == 200 and upstream.content_type == _FRAMES:
+            self._mode = "frames"
+        elif self._transcript.heads:
+            self._release(upstream, complete=complete)
+            self._leave()
+            text = f"The answer was cut off, and a worker refused to continue it (status {upstream.status})."
+            self._fail(ClientError(text, status=502, code="replay_refused"))
+            return False
+        else:
+            self._mode = "plain"
+        self._wait_until_s = None
+        return True
+
+    def _refused(self, placement: Placement, upstream: Upstream, *, complete: bool) -> bool:
+        """Take a draining or full worker's 503 elsewhere; False when the client should see it."""
+        self._avoid.add(placement.decode)
+        other = self._hub.place(self._call, self._avoid)
+        if other is None and not self._transcript.heads:
+            return False
+        self._release(upstream, complete=complete)
+        self._leave()
+        if other is None:
+            self._retry_at_s = self._hub.now_s() + REFUSED_RETRY_S
+            self._wait()
+            return True
+        self._hub.placer.end(other)  # it was a question; `start` asks again and counts
+        self.start()
+        return True
+
+    def _release(self, upstream: Upstream, *, complete: bool) -> None:
+        self._upstream = None
+        if not complete:
+            upstream.detach()
+
+    def _forward_frames(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
+        transcript = self._transcript
+        try:
+            payload = transcript.feed(body)
+        except FrameError as error:
+            self._upstream = None
+            if not complete:
+                upstream.abort()
+            self._failed(f"the worker at {upstream.worker.url} sent a broken frame: {error}")
+            return
+        if transcript.heads:
+            self._note_first_byte()
+        final = transcript.final
+        fields = b"" if self._opened else self._fields(upstream, transcript.prefill)
+        if final is not None:
+            self._release(upstream, complete=complete)
+            self._settle(200, _header(upstream, _PREFILL) or transcript.prefill, final.usage)
+        if self._call.stream:
+            if not self._opened and transcript.heads:
+                self._opened = True
+                self._answer.open(200, _SSE + fields, None)
+            if self._opened:
+                self._answer.body(payload, last=final is not None)
+        elif final is not None:
+            self._answer.whole(200, JSON + fields, payload)
+        if final is None and complete:
+            self._failed(f"the worker at {upstream.worker.url} ended its answer without a final frame")
+
+    def _forward_plain(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
+        if body:
+            self._note_first_byte()
+        status = upstream.status
+        if complete:
+            self._upstream = None
+            self._settle(status, _header(upstream, _PREFILL), None)
+        if self._opened:
+            self._answer.body(body, last=complete)
+        elif body or complete:
+            self._opened = True
+            fields = returned([pair for pair in upstream.headers if pair[0] not in (_PREFILL, _DECODE)])
+            fields += self._fields(upstream, None)
+            if complete and not upstream.content_type.startswith(_EVENTS):
+                self._answer.whole(status, fields, body)
+            else:
+                self._answer.open(status, fields, upstream.length)
+                self._answer.body(body, last=complete)
+
+    def _fields(self, upstream: Upstream, prefill: str | None) -> bytes:
+        """Return our own header lines of the answer."""
+        prefill = _header(upstream, _PREFILL) or prefill or PREFILL_LOCAL
+        decode = _header(upstream, _DECODE) or upstream.worker.name
+        lines = f"{HEADER_REQUEST_ID}: {self._call.request_id}\r\n{HEADER_PREFILL}: {prefill}\r\n"
+        return f"{lines}{HEADER_DECODE}: {decode}\r\n".encode("latin-1", "replace")
+
+    def _note_first_byte(self) -> None:
+        assert self._placement is not None
+        self._hub.placer.prefilled(self._placement)
+        if not self._first_byte:
+            self._first_byte = True
+            self._hub.metrics.first_byte(self._call.model, self._last_s - self._started_s)
+
+    # --- ends ---------------------------------------------------------------------------------------------
+
+    def _fail(self, error: ClientError) -> None:
+        """End with an error: an answer of its own, or the last event of a stream that has begun."""
+        self._settle(error.status, None, None)
+        if not self._answer.begun:
+            self._answer.error(error, f"{HEADER_REQUEST_ID}: {self._call.request_id}\r\n".encode())
+        elif self._call.stream:
+            self._answer.cut(error_event(error))
+        else:
+            self._answer.cut()
+
+    def _settle(self, status: int, prefill: str | None, usage: Usage | None) -> None:
+        """Close all accounts; before the last byte goes out, since the client's next request may start with it."""
+        hub, call, placement = self._hub, self._call, self._placement
+        self._done = True
+        now_s = hub.now_s()
+        hub.metrics.inflight[call.model] -= 1
+        hub.metrics.finished(call.model, status, now_s - self._started_s)
+        hub.waiting.discard(self)
+        if placement is not None:
+            if status == 200:
+                hub.placer.learn(placement, call.hashes, prefill, usage, now_s)
+            self._leave()
+
+    # --- from the client ----------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Let the answer wait in the worker until the client has caught up."""
+        self._paused = True
+        if self._upstream is not None:
+            self._upstream.pause()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        self._paused = False
+        self._last_s = self._hub.now_s()
+        if self._upstream is not None:
+            self._upstream.resume()
+
+    def cancel(self) -> None:
+        """The client has left: close the worker's connection, which is how the cancel reaches it."""
+        upstream = self._upstream
+        if self._done:
+            return
+        self._settle(CLIENT_LEFT, None, None)
+        if upstream is not None:
+            upstream.abort()
+
+    def sweep(self, now_s: float) -> None:
+        """Give up a worker that has been silent for too long."""
+        upstream = self._upstream
+        silence_s = self._hub.settings.silence_deadline_s
+        if upstream is not None and not self._paused and now_s - self._last_s > silence_s:
+            upstream.abort()
+            assert self._placement is not None
+            self._placement.decode.breaker.failed(now_s)
+            self._failed(f"the worker at {upstream.worker.url} has been silent for {silence_s:g} s")
+
+
+def _header(upstream: Upstream, name: bytes) -> str | None:
+    for key, value in upstream.headers:
+        if key == name:
+            return value.decode("latin-1")
+    return None

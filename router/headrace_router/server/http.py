@@ -1,0 +1,90 @@
+"""HTTP/1.1 in values: a parsed request, and the bytes of heads and chunks (pure)."""
+
+import dataclasses
+from http import HTTPStatus
+
+_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+_NOT_FORWARDED = HOP_BY_HOP | {
+    b"accept-encoding",  # frames are read here, and a worker next door gains nothing from compression
+    b"content-length",
+    b"content-type",
+    b"expect",
+    b"host",
+    b"http2-settings",
+    b"x-request-id",
+}
+_NOT_RETURNED = HOP_BY_HOP | {b"content-length", b"x-request-id", b"date"}
+
+Headers = list[tuple[bytes, bytes]]
+"""Names in lower case."""
+
+
+@dataclasses.dataclass(slots=True)
+class Request:
+    """One request as it was read."""
+
+    method: bytes
+    path: bytes
+    headers: Headers
+    http10: bool
+    keep_alive: bool
+    body: bytes = b""
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first header of that (lower-case) name."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+
+def status_line(status: int) -> bytes:
+    """Return the first line of an answer; statuses that no standard names have no phrase."""
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def request_path(target: bytes) -> bytes:
+    """Return the path of a request target, in origin or absolute form, without its query."""
+    if target.startswith((b"http://", b"https://")):
+        slash = target.find(b"/", 8)
+        target = target[slash:] if slash >= 0 else b"/"
+    return target.partition(b"?")[0]
+
+
+def forwarded(headers: Headers) -> bytes:
+    """Return the client's headers that go on to the worker: nothing of this hop, nothing of our own protocol."""
+    named: set[bytes] = set()
+    for name, value in headers:
+        if name == b"connection":
+            named.update(token.strip().lower() for token in value.split(b","))
+    return b"".join(
+        b"%b: %b\r\n" % (name, value)
+        for name, value in headers
+        if name not in _NOT_FORWARDED and name not in named and not name.startswith(b"x-headrace-")
+    )
+
+
+def returned(headers: Headers) -> bytes:
+    """Return the worker's headers that go on to the client."""
+    return b"".join(b"%b: %b\r\n" % (name, value) for name, value in headers if name not in _NOT_RETURNED)
+
+
+def chunk(data: bytes) -> bytes:
+    """Return `data` as one chunk of a chunked body; nothing for nothing (an empty chunk would end the body)."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

@@ -1,0 +1,88 @@
+"""Keep-alive connections to workers, the most recently used first."""
+
+import asyncio
+import logging
+
+from headrace_router.discovery.file import Worker
+from headrace_router.server.upstream import DETACHED_S, Receiver, Upstream
+from headrace_router.settings import RouterSettings
+
+logger = logging.getLogger(__name__)
+
+MAX_IDLE = 512
+"""Idle connections kept for one worker."""
+
+
+class Pool:
+    """Opens, keeps and closes connections to workers."""
+
+    def __init__(self, settings: RouterSettings, loop: asyncio.AbstractEventLoop) -> None:
+        self._settings = settings
+        self._loop = loop
+        self._idle: dict[Worker, list[Upstream]] = {}
+        self._open: set[Upstream] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    def take(self, worker: Worker) -> Upstream | None:
+        """Return an idle connection, or None when a new one must be made."""
+        idle = self._idle.get(worker)
+        while idle:
+            upstream = idle.pop()
+            if not upstream.closing:
+                return upstream
+        return None
+
+    def connect(self, worker: Worker, receiver: Receiver) -> None:
+        """Make a connection and tell the receiver, in a task: the only one on the data path, once per connection."""
+        task = self._loop.create_task(self._connect(worker, receiver))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, worker: Worker, receiver: Receiver) -> None:
+        try:
+            async with asyncio.timeout(self._settings.connect_deadline_s):
+                _, upstream = await self._loop.create_connection(
+                    lambda: Upstream(self, worker), worker.host, worker.port
+                )
+        except TimeoutError:
+            receiver.unreachable(f"{worker.url} took longer than {self._settings.connect_deadline_s} s to connect")
+        except OSError as error:
+            receiver.unreachable(f"{worker.url} cannot be reached: {error}")
+        else:
+            self._open.add(upstream)
+            receiver.connected(upstream)
+
+    def put(self, upstream: Upstream) -> None:
+        """Keep a connection for the next request."""
+        idle = self._idle.setdefault(upstream.worker, [])
+        if len(idle) < MAX_IDLE:
+            idle.append(upstream)
+        else:
+            upstream.abort()
+
+    def remove(self, upstream: Upstream) -> None:
+        """Forget a connection that has closed."""
+        self._open.discard(upstream)
+        idle = self._idle.get(upstream.worker)
+        if idle is not None and upstream in idle:
+            idle.remove(upstream)
+
+    def drop(self, worker: Worker) -> None:
+        """Close the idle connections to a worker that is not listed any more; busy ones go on to their end."""
+        for upstream in self._idle.pop(worker, []):
+            upstream.abort()
+
+    def sweep(self, now_s: float) -> None:
+        """Close what has been idle, or detached, for too long."""
+        for upstream in list(self._open):
+            limit_s = self._settings.idle_deadline_s if upstream.idle else DETACHED_S
+            if not upstream.waited_for and now_s - upstream.since_s > limit_s:
+                upstream.abort()
+
+    async def close(self) -> None:
+        """Close everything."""
+        for upstream in list(self._open):
+            upstream.abort()
+        for task in list(self._connecting):
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)

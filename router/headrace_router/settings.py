@@ -1,0 +1,96 @@
+"""The router's settings: parsed once at the entry, passed down, never read from anywhere else."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from headrace_router.errors import SettingsError
+
+
+class RouterSettings(BaseModel):
+    """Everything the router can be told; the docstring below a field is its manual and its help text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """Port to listen on; 0 takes a free one."""
+    discovery: str
+    """Where workers are listed: `file:PATH[,PATH…]`, state files as `headrace up --state` writes them."""
+    ready_file: str | None = None
+    """Where to write `{"url": …, "pid": …}` once the router listens."""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
+    """Largest request body; a larger one is answered with 413."""
+    max_header_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024
+    """Largest request head (request line and headers); a larger one is answered with 431."""
+    replay_deadline_s: Annotated[float, Field(ge=0)] = 60.0
+    """How long a request, new or cut off by a dying worker, waits for a worker before it fails."""
+    max_attempts: Annotated[int, Field(ge=1)] = 5
+    """Most workers that may fail one request before it fails itself."""
+    connect_deadline_s: Annotated[float, Field(gt=0)] = 5.0
+    """How long connecting to a worker may take."""
+    silence_deadline_s: Annotated[float, Field(gt=0)] = 600.0
+    """A worker that sends no byte of an answer for this long is given up and the request goes to another."""
+    read_deadline_s: Annotated[float, Field(gt=0)] = 30.0
+    """A client that has begun a request gets 408 when it sends nothing for this long, or no whole head in this time."""
+    idle_deadline_s: Annotated[float, Field(gt=0)] = 120.0
+    """Connections, of clients and to workers, are closed after this long without a request."""
+    stall_deadline_s: Annotated[float, Field(gt=0)] = 300.0
+    """A client that reads nothing of its answer for this long is disconnected."""
+    drain_deadline_s: Annotated[float, Field(ge=0)] = 30.0
+    """After SIGTERM or SIGINT, how long running requests may take to finish."""
+    prefix_entries: Annotated[int, Field(ge=0)] = 200_000
+    """Text chunks that the prefix index remembers (about 200 bytes each)."""
+    prefill_ms_per_kib: Annotated[float, Field(ge=0)] = 25.0
+    """Score: milliseconds to prefill 1 KiB of prompt text (about 256 tokens)."""
+    transfer_ms_per_kib: Annotated[float, Field(ge=0)] = 3.0
+    """Score: milliseconds to hand the KV of 1 KiB of prompt text from prefill to decode."""
+    stream_ms: Annotated[float, Field(ge=0)] = 5.0
+    """Score: milliseconds that one running request costs the next one on the same worker."""
+    pressure_ms_per_kib: Annotated[float, Field(ge=0)] = 0.5
+    """Score: milliseconds for each KiB of prompt text whose KV a worker holds for running requests."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe messages to log."""
+
+    def discovery_paths(self) -> tuple[str, ...]:
+        """Return the state files named by `discovery`; raise SettingsError where it names none."""
+        scheme, _, rest = self.discovery.partition(":")
+        paths = tuple(path for path in rest.split(",") if path)
+        if scheme != "file" or not paths:
+            raise SettingsError(f"--discovery is {self.discovery!r}; expected file:PATH or file:PATH,PATH…")
+        return paths
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return a parser with one flag per field, the field's docstring as help."""
+    parser = argparse.ArgumentParser(
+        prog="headrace-router",
+        description="OpenAI-compatible router in front of prefill and decode workers.",
+        allow_abbrev=False,
+    )
+    for name, field in RouterSettings.model_fields.items():
+        text = (field.description or "").replace("`", "").replace("%", "%%")
+        if not field.is_required() and field.default is not None:
+            text += f" Default: {field.default}."
+        flag = "--" + name.removesuffix("_s").replace("_", "-")
+        # No type or choices here: pydantic judges the value, and one place words the complaint.
+        parser.add_argument(flag, dest=name, required=field.is_required(), metavar="VALUE", help=text)
+    return parser
+
+
+def parse_settings(arguments: Sequence[str]) -> RouterSettings:
+    """Return the settings in the command line; raise SettingsError with one sentence where a value is wrong."""
+    given: dict[str, Any] = {
+        name: value for name, value in vars(build_parser().parse_args(arguments)).items() if value is not None
+    }
+    try:
+        settings = RouterSettings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + str(first["loc"][0]).removesuffix("_s").replace("_", "-")
+        raise SettingsError(f"{flag} is {first['input']!r}: {first['msg']}") from error
+    settings.discovery_paths()
+    return settings
