@@ -55,6 +55,8 @@ class FrameHead(msgspec.Struct, array_like=True, frozen=True):
     usage: Usage | None = None
     prefill: str | None = None
     """On the first frame: the worker that prefilled, as in the header `x-headrace-prefill`."""
+    cached_tokens: int = 0
+    """With a choice's first token: prompt tokens that were not computed for it. A replay states the same `usage`."""
 
 
 class Resume(msgspec.Struct, array_like=True, frozen=True):
