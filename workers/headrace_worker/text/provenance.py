@@ -151,8 +151,15 @@ def mask_of(text: str) -> bytes:
 
 def join(separator: str, parts: Iterable[object]) -> Traced:
     """Return what `separator.join` returns, traced; other objects join as `str` shows them."""
-    texts = [part if isinstance(part, str) else str(part) for part in parts]
+    texts = [shown(part) for part in parts]
     return Traced(str.join(separator, texts), mask_of(separator).join(map(mask_of, texts)))
+
+
+def shown(value: object) -> str:
+    """Return the value as a template writes it; an object that may hold client text shows as the client's."""
+    if isinstance(value, str):
+        return value
+    return Traced(str(value)) if holds_client_text(value) else str(value)
 
 
 def client_data(value: object) -> object:
@@ -167,20 +174,27 @@ def client_data(value: object) -> object:
 
 
 def holds_client_text(value: object) -> bool:
-    """Return whether a traced string is anywhere in `value`."""
+    """Return whether a string of the client's is, or may be, anywhere in `value`."""
     if isinstance(value, str):
         return isinstance(value, Traced) and 1 in value.mask
     if isinstance(value, Mapping):
         return any(holds_client_text(key) or holds_client_text(item) for key, item in value.items())
-    return isinstance(value, list | tuple) and any(map(holds_client_text, value))
+    if isinstance(value, list | tuple):
+        return any(map(holds_client_text, value))
+    return not isinstance(value, int | float | None)
 
 
-def attributed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` such that text it makes of client text is the client's, however it lost its trace."""
+def attributed(function: Callable[..., Any], *, skipped: int) -> Callable[..., Any]:
+    """Return `function` such that text it makes of client text is the client's, however it lost its trace.
+
+    Args:
+        function: a filter.
+        skipped: how many leading arguments are the template engine's own.
+    """
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return claimed(function(*args, **kwargs), (*args, *kwargs.values()))
+        return claimed(function(*args, **kwargs), (*args[skipped:], *kwargs.values()))
 
     return call
 

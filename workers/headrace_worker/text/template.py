@@ -20,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from headrace_worker.errors import ModelError, RequestError
-from headrace_worker.text.provenance import Traced, attributed, claimed, client_data, join, mask_of
+from headrace_worker.text.provenance import Traced, attributed, claimed, client_data, join, mask_of, shown
 from headrace_worker.text.vocabulary import Segment
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "ipython"})
@@ -121,10 +121,13 @@ class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"%"})
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+        super().__init__(trim_blocks=True, lstrip_blocks=True, finalize=shown, extensions=[_Generation, loopcontrols])
         self.concat = _concat  # type: ignore[method-assign]  # the compiled template joins by this
         self.filters["tojson"] = _tojson
-        self.filters = {name: attributed(function) for name, function in self.filters.items()}
+        self.filters = {
+            name: attributed(function, skipped=int(hasattr(function, "jinja_pass_arg")))
+            for name, function in self.filters.items()
+        }
         self.filters["join"] = _join_filter
         self.filters[_JOIN] = _concat
         self.globals["raise_exception"] = _raise_exception
