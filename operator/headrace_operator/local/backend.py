@@ -1,0 +1,256 @@
+"""The process backend: applies actions to processes, and sees what has become of them."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from headrace_operator.actions import (
+    Action,
+    DrainPool,
+    EnsurePool,
+    EnsureRouter,
+    RemovePool,
+    RemoveRouter,
+    Route,
+    Verify,
+)
+from headrace_operator.desired import DeploymentName, Pool, Role, WorkerName
+from headrace_operator.errors import ProbeError
+from headrace_operator.local import logs
+from headrace_operator.local.child import Surroundings
+from headrace_operator.local.client import Client
+from headrace_operator.local.events import Event, HandoffFailed, HandoffVerified
+from headrace_operator.local.group import become_subreaper
+from headrace_operator.local.probe import try_handoff
+from headrace_operator.local.router import RouterChild
+from headrace_operator.local.settings import LocalSettings
+from headrace_operator.local.state import document, write_json
+from headrace_operator.local.worker import WorkerChild
+from headrace_operator.observed import Endpoint, Observed, ObservedPool, Pair, Phase
+
+logger = logging.getLogger(__name__)
+
+_Key = tuple[DeploymentName, Role]
+_TRIM_EVERY_S = 10.0
+_ANNOUNCE_FIRST_S = 0.1
+_ANNOUNCE_MOST_S = 5.0
+
+
+class LocalBackend:
+    """Workers and router as processes; use as an async context, which ends with none of them left.
+
+    Args:
+        settings: see there.
+        report: takes each event, at once and in order.
+    """
+
+    def __init__(self, settings: LocalSettings, report: Callable[[Event], None]) -> None:
+        self._settings = settings
+        self._report = report
+        self._pools: dict[_Key, ObservedPool] = {}
+        self._workers: dict[WorkerName, WorkerChild] = {}
+        self._router: RouterChild | None = None
+        self._secrets: dict[DeploymentName, str] = {}
+        self._verified: set[Pair] = set()
+        self._probed: set[Pair] = set()
+        self._routed: tuple[Endpoint, ...] = ()
+        self._discovery = settings.folder / "state.json"
+        self._written: dict[Path, dict[str, Any]] = {}
+        self._published = False
+        self._changed = asyncio.Event()
+        self._tasks = asyncio.TaskGroup()
+        self._running: set[asyncio.Task[None]] = set()
+        self._client = Client(settings.answer_deadline_s)
+        self._surroundings = Surroundings(settings, self._client, report, self._notify)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        if not become_subreaper():
+            logger.debug("no subreaper here: orphans of a worker's group are reaped by the system")
+        self._stack.callback(become_subreaper, on=False)
+        await self._stack.enter_async_context(self._client)
+        await self._stack.enter_async_context(self._tasks)
+        self._spawn(self._trim_logs())
+        self._write_state()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Kill every process that still runs, wait until all have gone, and take the state file back."""
+        for task in self._running:
+            task.cancel()
+        await self._stack.__aexit__(kind, error, traceback)
+        if self._published and self._settings.state_file is not None:
+            with suppress(OSError):
+                self._settings.state_file.unlink(missing_ok=True)
+
+    def observe(self) -> Observed:
+        """Return a snapshot; changes after it make `changed` return."""
+        self._changed.clear()
+        workers = tuple(child.snapshot() for child in self._workers.values())
+        alive = {worker.incarnation for worker in workers}
+        self._verified = {pair for pair in self._verified if {pair.prefill, pair.decode} <= alive}
+        return Observed(
+            pools=tuple(self._pools.values()),
+            workers=workers,
+            router=None if self._router is None else self._router.snapshot(),
+            verified=frozenset(self._verified),
+            probed=frozenset(self._probed),
+            routed=self._routed,
+        )
+
+    async def changed(self, timeout_s: float) -> None:
+        """Return once something differs from the last snapshot, or after `timeout_s`."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
+
+    async def apply(self, action: Action) -> None:
+        """Begin an action; none of them waits for its effect."""
+        match action:
+            case EnsurePool(pool):
+                self._ensure_pool(pool)
+            case DrainPool(deployment, role):
+                self._drain_pool((deployment, role))
+            case RemovePool(deployment, role):
+                self._remove_pool((deployment, role))
+            case Verify():
+                self._probed.add(action.pair)
+                self._spawn(self._verify(action))
+            case Route(endpoints):
+                self._routed = endpoints
+            case EnsureRouter(router) if self._router is None:
+                self._router = RouterChild(router, self._discovery, self._surroundings)
+                self._spawn(self._keep_router(self._router))
+            case EnsureRouter(router) if self._router is not None:
+                self._router.router = router
+            case RemoveRouter() if self._router is not None:
+                self._router.drain()
+        self._notify()
+
+    def publish(self) -> None:
+        """Write the user's state file now and on every change from here on."""
+        self._published = True
+        self._write_state()
+
+    def logs(self) -> dict[str, Path]:
+        """Return the log file of each child, by name."""
+        return {child.name: child.log for child in self._children()}
+
+    def pids(self) -> dict[str, int]:
+        """Return the leader of each running process group, by the child's name."""
+        return {child.name: child.pid for child in self._children() if child.pid is not None}
+
+    def _children(self) -> Iterable[WorkerChild | RouterChild]:
+        yield from self._workers.values()
+        if self._router is not None:
+            yield self._router
+
+    def _spawn(self, coroutine: Any) -> None:
+        task: asyncio.Task[None] = self._tasks.create_task(coroutine)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._write_state()
+
+    def _ensure_pool(self, pool: Pool) -> None:
+        self._pools[pool.deployment, pool.role] = ObservedPool(pool)
+        secret = self._secrets.setdefault(pool.deployment, os.urandom(32).hex())
+        for name in pool.workers:
+            if (child := self._workers.get(name)) is not None:
+                child.pool = pool
+                continue
+            child = WorkerChild(name, pool, secret, self._surroundings, self._vouch)
+            self._workers[name] = child
+            self._spawn(child.supervise())
+        for child in self._members((pool.deployment, pool.role)):
+            if child.worker not in pool.workers:
+                child.drain()
+
+    def _drain_pool(self, key: _Key) -> None:
+        self._pools[key] = ObservedPool(self._pools[key].pool, draining=True)
+        for child in self._members(key):
+            child.drain()
+
+    def _remove_pool(self, key: _Key) -> None:
+        del self._pools[key]
+        for child in self._members(key):
+            del self._workers[child.worker]
+
+    def _members(self, key: _Key) -> list[WorkerChild]:
+        return [child for child in self._workers.values() if (child.pool.deployment, child.pool.role) == key]
+
+    async def _keep_router(self, router: RouterChild) -> None:
+        await router.supervise()
+        self._router = None
+        self._notify()
+
+    async def _verify(self, action: Verify) -> None:
+        """Try a hand-off; after a failure the pair rests before it is tried again."""
+        try:
+            prefill, decode = self._workers[action.prefill], self._workers[action.decode]
+            handoff = await try_handoff(
+                self._client,
+                prefill.snapshot(),
+                decode.snapshot(),
+                decode.pool.template,
+                self._settings.probe_deadline_s,
+            )
+        except (ProbeError, KeyError) as error:
+            self._report(HandoffFailed(action.prefill, action.decode, str(error)))
+            await asyncio.sleep(self._settings.probe_rest_s)
+        else:
+            self._verified.add(action.pair)
+            self._report(HandoffVerified(action.prefill, action.decode, handoff.size_bytes, handoff.took_s))
+        finally:
+            self._probed.discard(action.pair)
+            self._notify()
+
+    def _vouch(self, gone: WorkerChild, incarnation: str) -> None:
+        """Tell each decode worker of the deployment that an incarnation cannot write any more."""
+        for child in self._workers.values():
+            if child.pool.deployment == gone.pool.deployment and child.pool.role == "decode" and child is not gone:
+                self._spawn(self._announce(child, incarnation))
+
+    async def _announce(self, child: WorkerChild, gone: str) -> None:
+        """Repeat the news until the worker took note, or ended itself, which frees its blocks as well."""
+        listener, pause_s = child.incarnation, _ANNOUNCE_FIRST_S
+        while child.url is not None and child.incarnation == listener:
+            if await self._client.announce_end(child.url, gone):
+                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(_ANNOUNCE_MOST_S, 2 * pause_s)
+
+    async def _trim_logs(self) -> None:
+        while True:
+            await asyncio.sleep(_TRIM_EVERY_S)
+            for child in self._children():
+                logs.trim(child.log, self._settings.log_bytes)
+
+    def _write_state(self) -> None:
+        """Write the files whose content has changed: the router's own, and the user's once it is published."""
+        router, pids = self._router, self.pids()
+        where = None
+        if router is not None and router.url is not None and router.pid is not None and router.phase is Phase.READY:
+            where = (router.url, router.pid)
+        served = [one for one in self._routed if router is None or one.deployment in router.router.serves]
+        self._write(self._discovery, document(where, served, pids))
+        if self._published and self._settings.state_file is not None:
+            self._write(self._settings.state_file, document(where, self._routed, pids))
+
+    def _write(self, path: Path, content: dict[str, Any]) -> None:
+        if self._written.get(path) == content:
+            return
+        try:
+            write_json(path, content)
+        except OSError as error:
+            logger.warning("the state file %s cannot be written: %s", path, error)
+            return
+        self._written[path] = content

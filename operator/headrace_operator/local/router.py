@@ -1,0 +1,40 @@
+"""The router as a supervised process."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from headrace_operator.desired import Router
+from headrace_operator.local.child import Child, Surroundings
+from headrace_operator.observed import ObservedRouter
+
+
+class RouterChild(Child):
+    """The router; it reads the workers from `discovery`, a state file that the backend keeps current."""
+
+    ready_path = "/health"
+
+    def __init__(self, router: Router, discovery: Path, surroundings: Surroundings) -> None:
+        super().__init__("router", surroundings)
+        self.router = router
+        self._discovery = discovery
+        self._port = surroundings.settings.port
+
+    def prepare(self, ready_file: Path) -> Sequence[str]:
+        """Return the command; a port that was free at first is kept, clients know it."""
+        return (
+            *self._settings.router_command,
+            *("--host", self._settings.host),
+            *("--port", str(self._port)),
+            *("--discovery", f"file:{self._discovery}"),
+            *("--ready-file", str(ready_file)),
+        )
+
+    def ended(self) -> None:
+        """Nobody waits for news of a router's end; clients connect again."""
+
+    def snapshot(self) -> ObservedRouter:
+        """Return the router as a decision sees it."""
+        if self.url is not None:
+            self._port = urlsplit(self.url).port or self._port
+        return ObservedRouter(self.router, self.phase, self.url, self.failure)

@@ -1,0 +1,112 @@
+"""What is: a snapshot that a backend takes of its pools, workers and router."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from headrace_operator.desired import DeploymentName, Pool, Role, Router, WorkerName
+
+
+class Phase(StrEnum):
+    """Where a worker is in its life."""
+
+    STARTING = "starting"
+    """Its process runs and cannot serve: it loads, or it stopped answering."""
+    READY = "ready"
+    DRAINING = "draining"
+    """It finishes running requests and takes no others."""
+    BACKOFF = "backoff"
+    """Its process has ended unasked; it is started again after a pause."""
+    DEAD = "dead"
+    """Its processes have all ended and none will be started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a starting worker is: `stage` is `download`, `load` or `warm`."""
+
+    stage: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How often in a row a child ended before it was healthy, and the last time in words."""
+
+    count: int
+    message: str
+    permanent: bool = False
+    """Starting again cannot help: its settings were refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker as its backend sees it."""
+
+    name: WorkerName
+    deployment: DeploymentName
+    role: Role
+    phase: Phase
+    incarnation: str = ""
+    url: str | None = None
+    progress: Progress | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A hand-off's two sides, by incarnation: a restarted worker makes new pairs, which nobody has tried yet."""
+
+    prefill: str
+    decode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A worker that the router may use."""
+
+    name: WorkerName
+    deployment: DeploymentName
+    role: Role
+    url: str
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedPool:
+    """A pool as it was last asked for; `draining` when its end was asked for since."""
+
+    pool: Pool
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedRouter:
+    """The router as it was last asked for."""
+
+    router: Router
+    phase: Phase
+    url: str | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything a decision may depend on."""
+
+    pools: tuple[ObservedPool, ...] = ()
+    workers: tuple[Worker, ...] = ()
+    router: ObservedRouter | None = None
+    verified: frozenset[Pair] = frozenset()
+    probed: frozenset[Pair] = frozenset()
+    """Pairs that are being tried now, or rest after a try that failed."""
+    routed: tuple[Endpoint, ...] = ()
+    """What the router was last told to use."""
+
+    def ready(self, deployment: DeploymentName, *roles: Role) -> tuple[Worker, ...]:
+        """Return the ready workers of a deployment in any of these roles."""
+        return tuple(
+            worker
+            for worker in self.workers
+            if worker.deployment == deployment and worker.role in roles and worker.phase is Phase.READY
+        )

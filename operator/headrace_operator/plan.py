@@ -1,0 +1,91 @@
+"""From resources to pools: the numbers that the user left open are filled in here."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from headrace_api.resources import LLMDeployment, LLMRouter, Resource
+from headrace_operator.desired import DeploymentName, Desired, Pool, Router, Template
+from headrace_operator.errors import PlanError
+
+
+def plan(resources: Sequence[Resource], *, processors: int, threads: int | None = None) -> Desired:
+    """Return what should run on one node for these resources.
+
+    Args:
+        resources: of all files together.
+        processors: of the node; workers that state no threads share them evenly.
+        threads: for each worker, in place of what the resources say.
+
+    Raises:
+        PlanError: two deployments have one name, two routers, or a tier without its deployment.
+    """
+    deployments = [resource for resource in resources if isinstance(resource, LLMDeployment)]
+    if not deployments:
+        raise PlanError("the files hold no LLMDeployment; there is nothing to serve")
+    names = [DeploymentName(deployment.metadata.name) for deployment in deployments]
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise PlanError(f"LLMDeployment {repeated} occurs twice; give each deployment its own metadata.name")
+    pools = tuple(pool for deployment in deployments for pool in _pools(deployment))
+    router = _router([resource for resource in resources if isinstance(resource, LLMRouter)], names)
+    return Desired(_share(pools, processors, threads), router)
+
+
+def with_models(desired: Desired, locations: Mapping[str, str]) -> Desired:
+    """Return `desired` with each model's URI replaced by where it lies now, so that all workers load the same files."""
+    pools = (replace(pool, template=_relocated(pool.template, locations)) for pool in desired.pools)
+    return replace(desired, pools=tuple(pools))
+
+
+def _relocated(template: Template, locations: Mapping[str, str]) -> Template:
+    return replace(template, model=locations.get(template.model, template.model))
+
+
+def _pools(deployment: LLMDeployment) -> Iterable[Pool]:
+    """Yield the pools of one deployment; their threads are 0 where the user left them open."""
+    spec = deployment.spec
+    name = DeploymentName(deployment.metadata.name)
+    template = Template(
+        model=spec.model.uri,
+        dtype=spec.model.dtype,
+        disaggregation=spec.disaggregation,
+        max_model_len=spec.model.max_length,
+        kv_memory_bytes=spec.kv.memory_bytes,
+        block_size=spec.kv.block_size,
+        max_running=spec.engine.max_running,
+        chunk_tokens=spec.engine.chunk_tokens,
+        transport=spec.kv.transfer,
+    )
+    decode = replace(template, threads=spec.decode.threads or 0)
+    decoders = 1 if spec.decode.replicas is None else spec.decode.replicas
+    if spec.disaggregation == "never":
+        yield Pool(name, "unified", decoders, decode)
+        return
+    prefillers = 1 if spec.prefill.replicas is None else spec.prefill.replicas
+    if prefillers:
+        yield Pool(name, "prefill", prefillers, replace(template, threads=spec.prefill.threads or 0))
+    yield Pool(name, "decode", decoders, decode)
+
+
+def _share(pools: Sequence[Pool], processors: int, threads: int | None) -> tuple[Pool, ...]:
+    """Return the pools with their threads filled in: an even share of the processors, at least one."""
+    share = max(1, processors // sum(pool.replicas for pool in pools))
+    return tuple(
+        replace(pool, template=replace(pool.template, threads=threads or pool.template.threads or share))
+        for pool in pools
+    )
+
+
+def _router(routers: Sequence[LLMRouter], names: Sequence[DeploymentName]) -> Router:
+    """Return the router: it serves every deployment, or those that the one LLMRouter names."""
+    if len(routers) > 1:
+        listed = " and ".join(router.metadata.name for router in routers)
+        raise PlanError(f"the files hold LLMRouters {listed}; one router process serves all files, so keep one")
+    if not routers:
+        return Router(frozenset(names))
+    for tier in routers[0].spec.tiers:
+        if tier.deployment not in names:
+            raise PlanError(
+                f"tier {tier.name} of LLMRouter {routers[0].metadata.name} names deployment {tier.deployment}, "
+                f"which is in none of the files; there are {', '.join(names)}"
+            )
+    return Router(frozenset(DeploymentName(tier.deployment) for tier in routers[0].spec.tiers))
