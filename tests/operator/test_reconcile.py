@@ -1,0 +1,206 @@
+"""The decision as tables: a snapshot in, actions out."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace_operator.actions import (
+    Action,
+    DrainPool,
+    EnsurePool,
+    EnsureRouter,
+    RemovePool,
+    RemoveRouter,
+    Route,
+    Verify,
+)
+from headrace_operator.desired import DeploymentName, Desired, Pool, Role, Router, Template, WorkerName
+from headrace_operator.observed import Endpoint, Observed, ObservedPool, ObservedRouter, Pair, Phase, Worker
+from headrace_operator.reconcile import reconcile
+from headrace_operator.routing import endpoints
+from headrace_operator.status import conditions, is_ready
+
+CHAT = DeploymentName("chat")
+TEMPLATE = Template("file:///m")
+PREFILL = Pool(CHAT, "prefill", 1, TEMPLATE)
+DECODE = Pool(CHAT, "decode", 1, TEMPLATE)
+UNIFIED = Pool(CHAT, "unified", 1, TEMPLATE)
+ROUTER = Router(frozenset({CHAT}))
+SPLIT = Desired((PREFILL, DECODE), ROUTER)
+
+
+def worker(role: Role, phase: Phase = Phase.READY, ordinal: int = 0, incarnation: str = "") -> Worker:
+    name = WorkerName(f"chat-{role}-{ordinal}")
+    return Worker(name, CHAT, role, phase, incarnation or f"{role}{ordinal}", f"http://{name}")
+
+
+def endpoint(one: Worker) -> Endpoint:
+    assert one.url is not None
+    return Endpoint(one.name, one.deployment, one.role, one.url, one.incarnation)
+
+
+def held(*workers: Worker, verified: frozenset[Pair] = frozenset(), routed: tuple[Worker, ...] = ()) -> Observed:
+    """A snapshot in which the split deployment and its router were already asked for."""
+    return Observed(
+        pools=(ObservedPool(PREFILL), ObservedPool(DECODE)),
+        workers=workers,
+        router=ObservedRouter(ROUTER, Phase.READY, "http://router"),
+        verified=verified,
+        routed=tuple(endpoint(one) for one in routed),
+    )
+
+
+P, D = worker("prefill"), worker("decode")
+PAIR = Pair("prefill0", "decode0")
+VERIFIED = frozenset({PAIR})
+
+
+@pytest.mark.parametrize(
+    ("name", "observed", "expected"),
+    [
+        ("nothing is there", Observed(), (EnsureRouter(ROUTER), EnsurePool(PREFILL), EnsurePool(DECODE))),
+        ("workers start", held(worker("prefill", Phase.STARTING), worker("decode", Phase.STARTING)), ()),
+        ("only P is ready", held(P, worker("decode", Phase.STARTING)), ()),
+        ("only D is ready", held(worker("prefill", Phase.STARTING), D), (Route((endpoint(D),)),)),
+        ("both are ready", held(P, D, routed=(D,)), (Verify(P.name, D.name, PAIR),)),
+        ("the trial runs or rests", replace(held(P, D, routed=(D,)), probed=VERIFIED), ()),
+        ("the trial worked", held(P, D, verified=VERIFIED, routed=(D,)), (Route((endpoint(P), endpoint(D))),)),
+        ("all is well", held(P, D, verified=VERIFIED, routed=(P, D)), ()),
+        (
+            "P died",
+            held(worker("prefill", Phase.BACKOFF), D, verified=VERIFIED, routed=(P, D)),
+            (Route((endpoint(D),)),),
+        ),
+        ("D died", held(P, worker("decode", Phase.BACKOFF), verified=VERIFIED, routed=(P, D)), (Route(()),)),
+        (
+            "P came back as another incarnation",
+            held(worker("prefill", incarnation="new"), D, verified=VERIFIED, routed=(D,)),
+            (Verify(P.name, D.name, Pair("new", "decode0")),),
+        ),
+        (
+            "a pool has another size",
+            replace(held(P, D, verified=VERIFIED, routed=(P, D)), pools=(ObservedPool(PREFILL),)),
+            (EnsurePool(DECODE),),
+        ),
+    ],
+)
+def test_one_deployment(name: str, observed: Observed, expected: tuple[Action, ...]) -> None:
+    assert reconcile(SPLIT, observed) == expected, name
+
+
+DRAINING = (ObservedPool(PREFILL), ObservedPool(DECODE, draining=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "observed", "expected"),
+    [
+        ("all runs", held(P, D, verified=VERIFIED, routed=(P, D)), (RemoveRouter(),)),
+        (
+            "the router drains",
+            replace(held(P, D), router=ObservedRouter(ROUTER, Phase.DRAINING)),
+            (),
+        ),
+        ("the router has gone", replace(held(P, D), router=None), (DrainPool(CHAT, "decode"),)),
+        (
+            "D drains",
+            Observed(pools=DRAINING, workers=(P, worker("decode", Phase.DRAINING))),
+            (),
+        ),
+        (
+            "D has gone",
+            Observed(pools=DRAINING, workers=(P, worker("decode", Phase.DEAD))),
+            (DrainPool(CHAT, "prefill"), RemovePool(CHAT, "decode")),
+        ),
+        (
+            "P has gone",
+            Observed(pools=(ObservedPool(PREFILL, draining=True),), workers=(worker("prefill", Phase.DEAD),)),
+            (RemovePool(CHAT, "prefill"),),
+        ),
+        ("nothing is left", Observed(), ()),
+    ],
+)
+def test_the_end_of_everything_flows_downstream(name: str, observed: Observed, expected: tuple[Action, ...]) -> None:
+    assert reconcile(Desired(), observed) == expected, name
+
+
+def test_one_deployment_ends_while_another_goes_on() -> None:
+    other = Pool(DeploymentName("other"), "unified", 1, TEMPLATE)
+    observed = replace(held(P, D), pools=(ObservedPool(PREFILL), ObservedPool(DECODE), ObservedPool(other)))
+    assert reconcile(Desired((other,), ROUTER), observed) == (DrainPool(CHAT, "decode"),)
+
+
+def test_a_pool_that_drains_is_made_anew_only_once_it_has_gone() -> None:
+    observed = replace(held(P, D, verified=VERIFIED, routed=(P, D)), pools=DRAINING)
+    assert reconcile(SPLIT, observed) == ()
+    gone = replace(observed, pools=(ObservedPool(PREFILL),), workers=(P,), routed=())
+    assert reconcile(SPLIT, gone) == (EnsurePool(DECODE),)
+
+
+D1, P1 = worker("decode", ordinal=1), worker("prefill", ordinal=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "workers", "verified", "expected"),
+    [
+        ("no P is ready: D serves alone", (D,), set(), {D}),
+        ("the only D serves although no hand-off was tried", (P, D), set(), {D}),
+        ("a second D waits for its trial", (P, D, D1), {PAIR}, {P, D}),
+        ("a second P waits for its trial", (P, P1, D), {PAIR}, {P, D}),
+        (
+            "a P that one D cannot use is left out",
+            (P, P1, D, D1),
+            {PAIR, Pair("prefill0", "decode1"), Pair("prefill1", "decode0")},
+            {P, D, D1},
+        ),
+        ("P alone has nobody to serve", (P,), set(), set()),
+        ("a draining D has no traffic", (P, worker("decode", Phase.DRAINING)), {PAIR}, set()),
+        ("a unified worker needs no trial", (worker("unified"),), set(), {worker("unified")}),
+    ],
+)
+def test_who_may_have_traffic(
+    name: str, workers: tuple[Worker, ...], verified: set[Pair], expected: set[Worker]
+) -> None:
+    observed = Observed(workers=workers, verified=frozenset(verified))
+    desired = Desired((PREFILL, DECODE, UNIFIED), ROUTER)
+    assert set(endpoints(desired, observed)) == {endpoint(one) for one in expected}, name
+
+
+def test_ready_says_what_is_missing() -> None:
+    observed = held(P, worker("decode", Phase.BACKOFF))
+    last = conditions(CHAT, SPLIT, observed)[-1]
+    assert (last.type, last.holds, last.message) == ("Ready", False, "chat-decode-0 is in backoff")
+    assert (
+        "the hand-off chat-prefill-0 → chat-decode-0 is not verified yet"
+        in conditions(CHAT, SPLIT, held(P, D))[-1].message
+    )
+    assert "not started yet" in conditions(CHAT, SPLIT, Observed())[-1].message
+    assert is_ready(SPLIT, held(P, D, verified=VERIFIED))
+
+
+PHASES = st.sampled_from(Phase)
+WORKERS = st.builds(
+    worker, st.sampled_from(["prefill", "decode"]), PHASES, st.integers(0, 1), st.sampled_from(["", "x", "y"])
+)
+
+
+@given(
+    st.lists(WORKERS, max_size=4, unique_by=lambda one: one.name),
+    st.frozensets(
+        st.builds(Pair, st.sampled_from(["prefill0", "x"]), st.sampled_from(["decode0", "decode1", "y"])), max_size=4
+    ),
+)
+def test_whatever_is_observed_traffic_goes_to_ready_workers_with_tried_hand_offs(
+    workers: list[Worker], verified: frozenset[Pair]
+) -> None:
+    desired = Desired((replace(PREFILL, replicas=2), replace(DECODE, replicas=2)), ROUTER)
+    observed = Observed(workers=tuple(workers), verified=verified)
+    routed = endpoints(desired, observed)
+    ready = {one.name for one in workers if one.phase is Phase.READY}
+    assert {one.name for one in routed} <= ready
+    for prefill in (one for one in routed if one.role == "prefill"):
+        for decode in (one for one in routed if one.role == "decode"):
+            assert Pair(prefill.incarnation, decode.incarnation) in verified
+    if any(one.role == "decode" and one.phase is Phase.READY for one in workers):
+        assert any(one.role == "decode" for one in routed), "a deployment with a ready decode worker always answers"
