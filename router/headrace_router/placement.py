@@ -3,8 +3,9 @@
 The glue between the pure scores of `choose` and the members that discovery knows.
 """
 
-import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+
+import msgspec
 
 from headrace_api.frames import Usage
 from headrace_api.names import PREFILL_LOCAL
@@ -13,8 +14,7 @@ from headrace_router.choose.score import Candidate, Costs, best_decode, rank_pre
 from headrace_router.discovery.registry import Deployment, Member
 
 
-@dataclasses.dataclass(slots=True, eq=False)
-class Placement:
+class Placement(msgspec.Struct, eq=False):
     """One request on its way through a decode worker; from `Placer.place` until `Placer.end`."""
 
     decode: Member
@@ -37,7 +37,12 @@ class Placer:
         self._index = PrefixIndex(prefix_entries)
 
     def place(
-        self, deployment: Deployment, hashes: Sequence[int], prompt_bytes: int, avoid: set[Member], now_s: float
+        self,
+        deployment: Deployment,
+        hashes: Sequence[int],
+        prompt_bytes: int,
+        avoid: Container[Member] | None,
+        now_s: float,
     ) -> Placement | None:
         """Choose workers for a prompt and count it in; None when no decode worker can be chosen now.
 
@@ -45,12 +50,19 @@ class Placer:
             deployment: where to choose from.
             hashes: chain of the prompt's text.
             prompt_bytes: size of the prompt's text.
-            avoid: decode workers that refused this very request.
+            avoid: decode workers that refused this very request, if any.
             now_s: the breakers' clock.
         """
-        decoders = [member for member in deployment.decoders if member.breaker.closed(now_s) and member not in avoid]
+        decoders = [
+            member
+            for member in deployment.decoders
+            if member.breaker.open_until_s <= now_s and (avoid is None or member not in avoid)
+        ]
         if not decoders:
             return None
+        if not deployment.choosable:
+            prefills = () if decoders[0].load.unified else deployment.prefillers
+            return self._begin(decoders[0], prefills, prompt_bytes, {})
         deployment.turn += 1
         turn = deployment.turn
         held = self._index.hits(hashes) if hashes else {}
@@ -70,7 +82,7 @@ class Placer:
     def _begin(
         self, decode: Member, prefills: tuple[Member, ...], prompt_bytes: int, held: dict[int, int]
     ) -> Placement:
-        prefill_hits = tuple(held.get(member.number, 0) for member in prefills)
+        prefill_hits = tuple([held.get(member.number, 0) for member in prefills])
         decode_hit = held.get(decode.number, 0)
         computing = prefills[0] if prefills else decode
         computing_bytes = prompt_bytes - (prefill_hits[0] if prefills else decode_hit)

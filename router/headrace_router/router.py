@@ -27,6 +27,7 @@ from headrace_router.settings import RouterSettings
 
 logger = logging.getLogger(__name__)
 
+_ID = HEADER_REQUEST_ID.encode()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _PEEKS: dict[bytes, Callable[[bytes], Peek]] = {
     b"/v1/chat/completions": peek_chat,
@@ -59,7 +60,7 @@ class Router:
         # Not the loop's clock: uvloop's stands still within one turn and counts whole milliseconds.
         self.now_s = time.monotonic
         self._started = int(time.time())
-        self._random = random.SystemRandom()
+        self._random = random.Random()  # noqa: S311 - ids and seeds need to differ, not to be secret
 
     # --- requests -----------------------------------------------------------------------------------------
 
@@ -106,18 +107,23 @@ class Router:
             answer.whole(200, JSON + fields, model_card(name, self._started))
 
     def _call(self, request: Request, peek: Peek, request_id: str) -> Call:
-        self._deployment(peek.model)
+        deployment = self._deployment(peek.model)
         assert peek.model is not None
+        hashes: tuple[int, ...] = ()
+        prompt_bytes = len(request.body)
+        if deployment.choosable:
+            text = peek.text()
+            hashes, prompt_bytes = chain(text, peek.model), len(text)
         return Call(
             path=request.path.decode(),
             model=peek.model,
-            stream=peek.stream,
-            body=request.body if peek.seeded else splice_seed(request.body),
-            forwarded=forwarded(request.headers),
+            stream=peek.stream is True,
+            body=request.body if peek.seeded else splice_seed(request.body, self._random.getrandbits(63)),
+            forwarded=forwarded(request),
             request_id=request_id,
             created=int(time.time()),
-            hashes=chain(peek.text, peek.model),
-            prompt_bytes=len(peek.text),
+            hashes=hashes,
+            prompt_bytes=prompt_bytes,
         )
 
     def _deployment(self, model: str | None) -> Deployment:
@@ -132,14 +138,14 @@ class Router:
         raise ClientError(text, status=404, param="model", code="model_not_found")
 
     def _request_id(self, request: Request) -> str:
-        given = request.header(HEADER_REQUEST_ID.encode())
+        given = request.own.get(_ID)
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given.decode()
         return f"{self._random.getrandbits(128):032x}"
 
     # --- what exchanges and connections ask ---------------------------------------------------------------
 
-    def place(self, call: Call, avoid: set[Member]) -> Placement | None:
+    def place(self, call: Call, avoid: set[Member] | None) -> Placement | None:
         """Choose workers for the call; None when none can be chosen now."""
         deployment = self.registry.deployments.get(call.model)
         if deployment is None:

@@ -30,9 +30,9 @@ class Deployment:
     turn: int = 0
     """Decisions so far; equal workers take turns by it."""
 
-    def prefiller(self, name: str) -> Member | None:
-        """Return the prefill worker that calls itself so."""
-        return next((member for member in self.prefillers if name in (member.worker.name, member.worker.url)), None)
+    choosable: bool = False
+    """Whether a prompt's text can make a difference. With one worker of each kind nothing is hashed and remembered:
+    workers that join later start with an empty index, which costs each conversation one miss at most."""
 
 
 class Registry:
@@ -52,6 +52,7 @@ class Registry:
             members = [member for member in self._members.values() if member.worker.deployment == model]
             deployment.decoders = tuple(member for member in members if member.worker.role != "prefill")
             deployment.prefillers = tuple(member for member in members if member.worker.role == "prefill")
+            deployment.choosable = len(deployment.decoders) > 1 or len(deployment.prefillers) > 1
         self.deployments = deployments
         return [member for worker, member in before.items() if worker not in self._members]
 

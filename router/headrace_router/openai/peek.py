@@ -1,7 +1,5 @@
 """Reading of a request what routing needs: model, stream, seed and the text that the prefix index hashes."""
 
-import dataclasses
-import random
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,28 +8,51 @@ import msgspec
 
 from headrace_router.errors import ClientError
 
-_random = random.SystemRandom()
 _PARAM = re.compile(r"`\$\.([A-Za-z_]+)|field `([A-Za-z_]+)`")
+
+
+_NOTHING = msgspec.Raw()
 
 
 class _Message(msgspec.Struct):
     role: str = ""
-    content: msgspec.Raw = msgspec.Raw()
+    content: msgspec.Raw = _NOTHING
 
 
-class _Common(msgspec.Struct):
-    model: str | msgspec.UnsetType = msgspec.UNSET
+class Peek(msgspec.Struct, kw_only=True):
+    """What the router reads of a request."""
+
+    model: str | None = None
     stream: bool | None = None
-    seed: msgspec.Raw = msgspec.Raw()
+    seed: msgspec.Raw = _NOTHING
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the request states a seed."""
+        return bytes(self.seed) not in (b"", b"null")
+
+    def text(self) -> bytes:
+        """Return a rendering of the prompt that begins as another one's exactly as far as the prompts do."""
+        raise NotImplementedError
 
 
-class _Chat(_Common, kw_only=True):
+class _Chat(Peek, kw_only=True):
     messages: list[_Message]
-    tools: msgspec.Raw = msgspec.Raw()
+    tools: msgspec.Raw = _NOTHING
+
+    def text(self) -> bytes:
+        # Tools come first: chat templates render them in the system turn.
+        parts = [bytes(self.tools)]
+        for message in self.messages:
+            parts += (b"\x1e", message.role.encode(), b"\x1f", bytes(message.content))
+        return b"".join(parts)
 
 
-class _Completion(_Common, kw_only=True):
+class _Completion(Peek, kw_only=True):
     prompt: msgspec.Raw
+
+    def text(self) -> bytes:
+        return bytes(self.prompt)
 
 
 _Request = TypeVar("_Request", _Chat, _Completion)
@@ -40,45 +61,22 @@ _decode_chat = msgspec.json.Decoder(_Chat).decode
 _decode_completion = msgspec.json.Decoder(_Completion).decode
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Peek:
-    """What the router knows of a request."""
-
-    model: str | None
-    stream: bool
-    seeded: bool
-    text: bytes
-    """Rendering of the prompt whose beginnings equal those of other prompts exactly where the prompts' do."""
-
-
 def peek_chat(body: bytes) -> Peek:
     """Read a chat request; raise ClientError where a field that the router needs is missing or of a wrong type."""
-    request = _decode(_decode_chat, body)
-    # Tools come first: chat templates render them in the system turn.
-    parts = [bytes(request.tools)]
-    for message in request.messages:
-        parts += (b"\x1e", message.role.encode(), b"\x1f", bytes(message.content))
-    return _peek(request, b"".join(parts))
+    return _decode(_decode_chat, body)
 
 
 def peek_completion(body: bytes) -> Peek:
     """Read a completion request; raise ClientError where a field that the router needs is missing or wrong."""
-    request = _decode(_decode_completion, body)
-    return _peek(request, bytes(request.prompt))
+    return _decode(_decode_completion, body)
 
 
-def splice_seed(body: bytes, seed: int | None = None) -> bytes:
-    """Return the JSON object `body` with a seed as its last field, 63 random bits unless given.
+def splice_seed(body: bytes, seed: int) -> bytes:
+    """Return the JSON object `body` with a seed as its last field.
 
     Last, because readers take the last of equal names: a `"seed": null` in front is overruled.
     """
-    chosen = _random.getrandbits(63) if seed is None else seed
-    return b'%b,"seed":%d}' % (body.rstrip(b" \t\r\n")[:-1], chosen)
-
-
-def _peek(request: _Common, text: bytes) -> Peek:
-    model = None if isinstance(request.model, msgspec.UnsetType) else request.model
-    return Peek(model, request.stream is True, bytes(request.seed) not in (b"", b"null"), text)
+    return b'%b,"seed":%d}' % (body.rstrip(b" \t\r\n")[:-1], seed)
 
 
 def _decode(decoder: Callable[[bytes], _Request], body: bytes) -> _Request:

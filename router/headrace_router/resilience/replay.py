@@ -20,16 +20,22 @@ class Transcript:
         """Who prefilled, as the frames say it."""
 
     def feed(self, data: bytes) -> bytes:
-        """Return the payload bytes of the frames completed by `data`; raise FrameError on what is no frame."""
-        payloads = []
+        """Return the payload bytes of the frames completed by `data`.
+
+        Raises:
+            FrameError: some of it is no frame; then none of it counts as forwarded.
+        """
+        heads, payloads = [], []
         for encoded, payload in self._reader.feed(data):
             head = decode_head(encoded)
-            self.heads.append(encoded)
+            heads.append(encoded)
             payloads.append(payload)
             if head.prefill is not None and self.prefill is None:
                 self.prefill = head.prefill
             if head.final:
                 self.final = head
+                break
+        self.heads += heads
         return payloads[0] if len(payloads) == 1 else b"".join(payloads)
 
     def cut(self) -> None:

@@ -14,7 +14,7 @@ import httptools
 
 from headrace_router.errors import ClientError
 from headrace_router.server.answer import Answer
-from headrace_router.server.http import CONTINUE, Headers, Request, request_path
+from headrace_router.server.http import CONTINUE, NOT_FORWARDED, Headers, Request, request_path
 from headrace_router.settings import RouterSettings
 
 MAX_PIPELINED = 16
@@ -61,6 +61,7 @@ class Client(asyncio.Protocol):
     def __init__(self, service: Service, settings: RouterSettings) -> None:
         self._service = service
         self._settings = settings
+        self._max_header_bytes = settings.max_header_bytes
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[Request | ClientError] = deque()
         self._queued_bytes = 0
@@ -72,7 +73,8 @@ class Client(asyncio.Protocol):
         self._in_head = False
         self._head_bytes = 0
         self._target = b""
-        self._headers: Headers = []
+        self._own: dict[bytes, bytes] = {}
+        self._others: Headers = []
         self._pieces: list[bytes] = []
         self._body_bytes = 0
         self._continue_due = False
@@ -134,44 +136,59 @@ class Client(asyncio.Protocol):
 
     # --- parser -------------------------------------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        """Start a new request."""
-        if self._no_more:
-            raise ClientError("Nothing may follow a request that closes the connection.")
-        self._in_head = True
-        self._head_bytes = 0
-        self._target = b""
-        self._headers = []
-        self._pieces = []
-        self._body_bytes = 0
-        self._began_s = self._last_data_s
-
     def on_url(self, url: bytes) -> None:
-        """Take a piece of the request target."""
+        """Begin a request with the first piece of its target, or take another piece."""
+        if not self._in_head:
+            if self._no_more:
+                raise ClientError("Nothing may follow a request that closes the connection.")
+            self._in_head = True
+            self._target = b""
+            self._own = {}
+            self._others = []
+            self._began_s = self._last_data_s
+            self._head_bytes = self._body_bytes = 0
         self._target += url
         self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, or a trailer after the body: those are counted and dropped."""
         self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > self._settings.max_header_bytes:
+        if self._head_bytes > self._max_header_bytes:
             raise self._head_too_large()
-        if self._request is None:
-            self._headers.append((name.lower(), value))
+        if self._request is not None:
+            return
+        name = name.lower()
+        if name not in NOT_FORWARDED:
+            if not name.startswith(b"x-headrace-"):
+                self._others.append((name, value))
+        elif name not in self._own:
+            self._own[name] = value
+        elif name == b"host":
+            raise ClientError("A request must have one Host header; this one has more.")
+        else:
+            self._own[name] += b"," + value
 
     def on_headers_complete(self) -> None:
         """Judge the head before a byte of the body is kept."""
         self._in_head = False
-        version = self._parser.get_http_version()
-        request = Request(
-            self._parser.get_method(),
-            request_path(self._target),
-            self._headers,
-            version == "1.0",
-            self._parser.should_keep_alive(),
+        parser, own = self._parser, self._own
+        version = parser.get_http_version()
+        if version != "1.1":
+            self._check_old(version)
+        elif b"host" not in own:
+            raise ClientError("A request must have a Host header.")
+        if b"transfer-encoding" in own and (
+            version == "1.0" or own[b"transfer-encoding"].strip().lower() != b"chunked"
+        ):
+            raise ClientError("Transfer-Encoding must be 'chunked', in HTTP/1.1; nothing else is supported.")
+        if int(own.get(b"content-length", 0)) > self._settings.max_body_bytes:
+            raise self._body_too_large()
+        if b"expect" in own:
+            self._expect(version, own[b"expect"])
+        path = request_path(self._target)
+        self._request = Request(
+            parser.get_method(), path, own, self._others, version == "1.0", parser.should_keep_alive()
         )
-        self._check_head(request, version)
-        self._request = request
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body, up to the limit."""
@@ -184,7 +201,7 @@ class Client(asyncio.Protocol):
         """Queue the request."""
         request = self._request
         assert request is not None
-        if self._parser.should_upgrade():
+        if b"upgrade" in request.own and self._parser.should_upgrade():
             return  # HttpParserUpgrade follows
         request.body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._request = None
@@ -197,26 +214,14 @@ class Client(asyncio.Protocol):
 
     # --- judging ------------------------------------------------------------------------------------------
 
-    def _check_head(self, request: Request, version: str) -> None:
-        if version not in ("1.0", "1.1"):
+    def _check_old(self, version: str) -> None:
+        if version != "1.0":
             raise ClientError(f"HTTP/{version} is not supported; send HTTP/1.1.", status=505)
-        hosts = 0
-        for name, value in request.headers:
-            if name == b"transfer-encoding" and (request.http10 or value.strip().lower() != b"chunked"):
-                raise ClientError("Transfer-Encoding must be 'chunked', in HTTP/1.1; nothing else is supported.")
-            if name == b"content-length" and int(value) > self._settings.max_body_bytes:
-                raise self._body_too_large()
-            if name == b"host":
-                hosts += 1
-            if name == b"expect":
-                self._expect(request, value)
-        if hosts > 1 or (hosts == 0 and not request.http10):
-            raise ClientError(f"A request must have one Host header; this one has {hosts}.")
 
-    def _expect(self, request: Request, value: bytes) -> None:
+    def _expect(self, version: str, value: bytes) -> None:
         if value.strip().lower() != b"100-continue":
             raise ClientError("Expect may only be '100-continue'.", status=417)
-        self._continue_due = not request.http10
+        self._continue_due = version == "1.1"
 
     def _head_too_large(self) -> ClientError:
         limit = self._settings.max_header_bytes
@@ -254,13 +259,15 @@ class Client(asyncio.Protocol):
     def _serve(self) -> None:
         if self._serving:
             return  # an answer that was complete at once; the loop below goes on
+        if not self._queue and not self._continue_due and not self._reading_paused:
+            return
         self._serving = True
         while self._queue and not self._active and not self._transport.is_closing():
             item = self._queue.popleft()
             self._active = True
             if isinstance(item, ClientError):
                 self._linger_until_s = time.monotonic() + LINGER_S
-                Answer(self, Request(b"", b"", [], http10=False, keep_alive=False), keep=False).error(item)
+                Answer(self, Request(b"", b"", {}, [], http10=False, keep_alive=False), keep=False).error(item)
                 break
             self._queued_bytes -= len(item.body)
             running = self._service.serve(Answer(self, item, keep=item.keep_alive and not self._service.draining))

@@ -9,10 +9,11 @@ All of it is callbacks of the two connections, without a task. The life of an ex
        └──────── lost ◄─────────┘   (resumed behind the last forwarded byte, at most `max_attempts` times)
 """
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from typing import Protocol
+
+import msgspec
 
 from headrace_api.frames import FrameError, Usage
 from headrace_api.names import (
@@ -56,8 +57,7 @@ _MESSAGE = (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A request as it goes to workers."""
 
     path: str
@@ -95,7 +95,7 @@ class Hub(Protocol):
     waiting: "set[Exchange]"
     """Exchanges without a worker; the router calls `wake` on them now and then."""
 
-    def place(self, call: Call, avoid: set[Member]) -> Placement | None:
+    def place(self, call: Call, avoid: set[Member] | None) -> Placement | None:
         """Choose workers for the call among those that can be chosen now."""
 
     def now_s(self) -> float:
@@ -105,14 +105,34 @@ class Hub(Protocol):
 class Exchange:
     """One request, from its last byte read to the last byte of its answer written."""
 
+    __slots__ = (
+        "_answer",
+        "_attempts",
+        "_avoid",
+        "_call",
+        "_done",
+        "_first_byte",
+        "_hub",
+        "_last_s",
+        "_mode",
+        "_opened",
+        "_paused",
+        "_placement",
+        "_retry_at_s",
+        "_started_s",
+        "_transcript",
+        "_upstream",
+        "_wait_until_s",
+    )
+
     def __init__(self, hub: Hub, answer: Answer, call: Call) -> None:
         self._hub = hub
         self._answer = answer
         self._call = call
-        self._transcript = Transcript()
+        self._transcript: Transcript | None = None
         self._placement: Placement | None = None
         self._upstream: Upstream | None = None
-        self._avoid: set[Member] = set()
+        self._avoid: set[Member] | None = None
         self._attempts = 0
         self._mode: str | None = None
         """`frames` or `plain`, once the current worker has answered."""
@@ -147,12 +167,19 @@ class Exchange:
         if self._done or placement is None:
             self._hub.pool.put(upstream)
             return
-        resume = self._transcript.resume(self._call.body) if self._transcript.heads else None
+        transcript = self._resuming
+        resume = None if transcript is None else transcript.resume(self._call.body)
         self._upstream = upstream
         self._mode = None
         upstream.send(self, self._call.message(placement, resume))
         if self._paused:
             upstream.pause()
+
+    @property
+    def _resuming(self) -> Transcript | None:
+        """What was forwarded already, when something was."""
+        transcript = self._transcript
+        return transcript if transcript is not None and transcript.heads else None
 
     def unreachable(self, reason: str) -> None:
         """Leave the worker alone for a while and go to another. Nothing was sent, so it counts as no attempt."""
@@ -180,7 +207,8 @@ class Exchange:
         logger.warning("request %s: %s", self._call.request_id, reason)
         self._leave()
         self._attempts += 1
-        self._transcript.cut()
+        if self._transcript is not None:
+            self._transcript.cut()
         error = ClientError(f"The answer was cut off: {reason}.", status=502, code="worker_lost")
         if self._attempts >= self._hub.settings.max_attempts or (self._mode == "plain" and self._answer.begun):
             self._fail(error)
@@ -214,7 +242,7 @@ class Exchange:
         """Try again to find a worker; called while the exchange is among those waiting."""
         if now_s >= self._retry_at_s or (self._wait_until_s is not None and now_s >= self._wait_until_s):
             self._hub.waiting.discard(self)
-            self._avoid.clear()
+            self._avoid = None
             self.start()
 
     # --- the answer ---------------------------------------------------------------------------------------
@@ -240,7 +268,7 @@ class Exchange:
             return False
         if upstream.status == 200 and upstream.content_type == _FRAMES:
             self._mode = "frames"
-        elif self._transcript.heads:
+        elif self._resuming is not None:
             self._release(upstream, complete=complete)
             self._leave()
             text = f"The answer was cut off, and a worker refused to continue it (status {upstream.status})."
@@ -253,9 +281,9 @@ class Exchange:
 
     def _refused(self, placement: Placement, upstream: Upstream, *, complete: bool) -> bool:
         """Take a draining or full worker's 503 elsewhere; False when the client should see it."""
-        self._avoid.add(placement.decode)
+        self._avoid = {placement.decode, *(self._avoid or ())}
         other = self._hub.place(self._call, self._avoid)
-        if other is None and not self._transcript.heads:
+        if other is None and self._resuming is None:
             return False
         self._release(upstream, complete=complete)
         self._leave()
@@ -274,6 +302,8 @@ class Exchange:
 
     def _forward_frames(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
         transcript = self._transcript
+        if transcript is None:
+            transcript = self._transcript = Transcript()
         try:
             payload = transcript.feed(body)
         except FrameError as error:
@@ -289,16 +319,21 @@ class Exchange:
         if final is not None:
             self._release(upstream, complete=complete)
             self._settle(200, _header(upstream, _PREFILL) or transcript.prefill, final.usage)
-        if self._call.stream:
-            if not self._opened and transcript.heads:
-                self._opened = True
-                self._answer.open(200, _SSE + fields, None)
-            if self._opened:
-                self._answer.body(payload, last=final is not None)
-        elif final is not None:
-            self._answer.whole(200, JSON + fields, payload)
+        self._write_payload(payload, fields, last=final is not None)
         if final is None and complete:
             self._failed(f"the worker at {upstream.worker.url} ended its answer without a final frame")
+
+    def _write_payload(self, payload: bytes, fields: bytes, *, last: bool) -> None:
+        """Give the client its bytes of some frames; an answer that is not streamed comes whole in the last one."""
+        if not self._call.stream:
+            if last:
+                self._answer.whole(200, JSON + fields, payload)
+            return
+        if not self._opened and (payload or last):
+            self._opened = True
+            self._answer.open(200, _SSE + fields, None)
+        if self._opened:
+            self._answer.body(payload, last=last)
 
     def _forward_plain(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
         if body:
@@ -311,8 +346,7 @@ class Exchange:
             self._answer.body(body, last=complete)
         elif body or complete:
             self._opened = True
-            fields = returned([pair for pair in upstream.headers if pair[0] not in (_PREFILL, _DECODE)])
-            fields += self._fields(upstream, None)
+            fields = returned(upstream.headers) + self._fields(upstream, None)
             if complete and not upstream.content_type.startswith(_EVENTS):
                 self._answer.whole(status, fields, body)
             else:

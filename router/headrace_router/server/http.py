@@ -1,7 +1,8 @@
 """HTTP/1.1 in values: a parsed request, and the bytes of heads and chunks (pure)."""
 
-import dataclasses
 from http import HTTPStatus
+
+import msgspec
 
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -20,7 +21,7 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-_NOT_FORWARDED = HOP_BY_HOP | {
+NOT_FORWARDED = HOP_BY_HOP | {
     b"accept-encoding",  # frames are read here, and a worker next door gains nothing from compression
     b"content-length",
     b"content-type",
@@ -29,29 +30,24 @@ _NOT_FORWARDED = HOP_BY_HOP | {
     b"http2-settings",
     b"x-request-id",
 }
-_NOT_RETURNED = HOP_BY_HOP | {b"content-length", b"x-request-id", b"date"}
+NOT_RETURNED = HOP_BY_HOP | {b"content-length", b"date", b"x-request-id", b"x-headrace-prefill", b"x-headrace-decode"}
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
 
 
-@dataclasses.dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct):
     """One request as it was read."""
 
     method: bytes
     path: bytes
-    headers: Headers
+    own: dict[bytes, bytes]
+    """Headers of this hop, by lower-case name (`NOT_FORWARDED`)."""
+    others: Headers
+    """Headers that go on to the worker."""
     http10: bool
     keep_alive: bool
     body: bytes = b""
-
-    def header(self, name: bytes) -> bytes | None:
-        """Return the first header of that (lower-case) name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
 
 
 def status_line(status: int) -> bytes:
@@ -67,22 +63,19 @@ def request_path(target: bytes) -> bytes:
     return target.partition(b"?")[0]
 
 
-def forwarded(headers: Headers) -> bytes:
-    """Return the client's headers that go on to the worker: nothing of this hop, nothing of our own protocol."""
-    named: set[bytes] = set()
-    for name, value in headers:
-        if name == b"connection":
-            named.update(token.strip().lower() for token in value.split(b","))
-    return b"".join(
-        b"%b: %b\r\n" % (name, value)
-        for name, value in headers
-        if name not in _NOT_FORWARDED and name not in named and not name.startswith(b"x-headrace-")
-    )
+def forwarded(request: Request) -> bytes:
+    """Return the client's header lines that go on to the worker: all but those that Connection names."""
+    others = request.others
+    connection = request.own.get(b"connection")
+    if connection is not None:
+        named = {token.strip().lower() for token in connection.split(b",")}
+        others = [pair for pair in others if pair[0] not in named]
+    return b"".join([b"%b: %b\r\n" % pair for pair in others])
 
 
 def returned(headers: Headers) -> bytes:
     """Return the worker's headers that go on to the client."""
-    return b"".join(b"%b: %b\r\n" % (name, value) for name, value in headers if name not in _NOT_RETURNED)
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers if pair[0] not in NOT_RETURNED])
 
 
 def chunk(data: bytes) -> bytes:

@@ -140,7 +140,7 @@ class Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse one read and hand on everything in it at once."""
-        if self.idle:
+        if self._receiver is None and self.idle:
             self.abort()  # bytes that nobody asked for
             return
         self.touched = True
@@ -176,13 +176,10 @@ class Upstream(asyncio.Protocol):
 
     # --- parser -------------------------------------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        """Refuse a second answer to one request."""
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; trailers are dropped, and a second answer to one request is refused."""
         if self._complete:
             raise ValueError("more than one answer")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; trailers are dropped."""
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > MAX_ANSWER_HEAD_BYTES:
             raise ValueError(f"a head of more than {MAX_ANSWER_HEAD_BYTES} bytes")
@@ -199,6 +196,8 @@ class Upstream(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Take the head, unless it is an interim one."""
+        if self._complete:
+            raise ValueError("more than one answer")
         status = self._parser.get_status_code()
         if status >= 200:
             self.status = status
