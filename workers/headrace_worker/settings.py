@@ -67,5 +67,7 @@ class WorkerSettings(BaseModel):
     """Bound on one attempt from grant to admission, whatever signs of life arrive."""
     quarantine_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
     """When more than this share of all blocks is in quarantine the worker drains and restarts."""
+    drain_s: Annotated[float, Field(gt=0)] = 60.0
+    """After SIGTERM running requests get this long to finish; then they are cut, and a router replays them."""
     trace_file: str | None = None
     """Where to write one JSON line per hand-off: compute and write spans of each layer."""

@@ -1,12 +1,22 @@
 """A tiny model's text files, made here, and requests and outputs over them."""
 
+import contextlib
 import json
-from collections.abc import Callable
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
+import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from headrace_api.frames import Token
 from headrace_worker.server.ask import Ask, check
@@ -93,3 +103,98 @@ def spoken() -> Callable[..., tuple[Token, ...]]:
         )
 
     return make
+
+
+@dataclass
+class Front:
+    """A running front, its process and what it logged."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def logged(self) -> str:
+        return self.log.read_text()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of a metric's samples that have these labels."""
+        text = httpx.get(f"{self.url}/metrics", timeout=5).text
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def core(self) -> psutil.Process:
+        (child,) = psutil.Process(self.process.pid).children()
+        return child
+
+
+Start = Callable[..., Front]
+Until = Callable[[Callable[[], object]], None]
+
+
+def _until(condition: Callable[[], object], deadline_s: float = 20.0) -> None:
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {deadline_s} s"
+        time.sleep(0.01)
+
+
+def _is_ready(front: Front) -> bool:
+    assert front.process.poll() is None, front.logged()
+    return httpx.get(f"{front.url}/ready", timeout=5).status_code == 200
+
+
+@contextlib.contextmanager
+def _fronts(model_dir: Path, folder: Path) -> Iterator[Start]:
+    running: list[Front] = []
+
+    def start(*, wait: bool = True, **fields: Any) -> Front:
+        at = folder / str(len(running))
+        at.mkdir()
+        settings = {"model": f"file://{model_dir}", "name": "tiny", "worker": "tiny-decode-0", "role": "decode"}
+        ready_file = at / "ready.json"
+        (at / "settings.json").write_text(json.dumps({**settings, "ready_file": str(ready_file), **fields}))
+        command = [sys.executable, str(Path(__file__).with_name("start_front.py")), str(at / "settings.json")]
+        with (at / "log").open("wb") as log:
+            process = subprocess.Popen(command, stderr=log, start_new_session=True)
+        front = Front("", process, at / "log")
+        running.append(front)
+        _until(lambda: ready_file.exists() or process.poll() is not None)
+        assert process.poll() is None, front.logged()
+        listening = json.loads(ready_file.read_text())
+        assert listening["pid"] == process.pid
+        front.url = listening["url"]
+        if wait:
+            _until(lambda: _is_ready(front))
+        return front
+
+    try:
+        yield start
+    finally:
+        for front in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(front.process.pid, signal.SIGKILL)
+            front.process.wait(10)
+
+
+@pytest.fixture
+def start(model_dir: Path, tmp_path: Path) -> Iterator[Start]:
+    """Start fronts of a test's own; keyword arguments are settings."""
+    with _fronts(model_dir, tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def front(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """One ready front for all tests that leave it as it is."""
+    with _fronts(model_dir, tmp_path_factory.mktemp("front")) as start:
+        yield start()
+
+
+@pytest.fixture(scope="session")
+def until() -> Until:
+    """Wait for a condition, with a deadline."""
+    return _until

@@ -1,0 +1,67 @@
+"""What the routes share: the state of this worker, and whether it takes requests now."""
+
+from dataclasses import dataclass, field
+
+from headrace_worker.errors import RequestError
+from headrace_worker.messages import Loading, Ready
+from headrace_worker.server.core import Core
+from headrace_worker.server.metrics import Metrics
+from headrace_worker.server.peers import Peers
+from headrace_worker.server.served import ServedModel
+from headrace_worker.server.streams import Streams
+from headrace_worker.settings import WorkerSettings
+from headrace_worker.text import ChatTemplate, Vocabulary
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the start has come; `done` and `total` are bytes."""
+
+    phase: str = "download"
+    """`download`, `load` or `warm`."""
+    done: int = 0
+    total: int = 0
+
+    def loading(self, message: Loading) -> None:
+        """Note bytes of weights read; all read means that the first steps are being tried."""
+        self.phase = "warm" if message.total and message.done >= message.total else "load"
+        self.done, self.total = message.done, message.total
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker from start to end."""
+
+    settings: WorkerSettings
+    metrics: Metrics
+    core: Core
+    streams: Streams
+    peers: Peers
+    progress: Progress = field(default_factory=Progress)
+    text: tuple[Vocabulary, ChatTemplate | None] | None = None
+    ready: Ready | None = None
+    draining: bool = False
+    stopping: bool = False
+    """The core has been asked to end: its end is no failure."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether both processes are there, or the second one is still to come."""
+        return self.core.alive or self.ready is None
+
+    def serving(self) -> ServedModel | None:
+        """Return the loaded model; None until text and core are both ready."""
+        if self.text is None or self.ready is None:
+            return None
+        vocabulary, template = self.text
+        fingerprint = f"headrace-{self.ready.kv_hash[:12]}"
+        return ServedModel(self.settings.name, vocabulary, template, self.ready.max_model_len, fingerprint)
+
+    def admit(self) -> ServedModel:
+        """Return the model for a new request; raise RequestError (503) when none is taken now."""
+        if self.draining:
+            raise RequestError("This worker is draining and takes no new requests; ask another.", status=503)
+        model = self.serving()
+        if model is None:
+            raise RequestError(f"This worker is not ready yet (phase {self.progress.phase}); try again.", status=503)
+        return model
