@@ -60,6 +60,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (path / "tokenizer.json").write_text(json.dumps(tokenizer))
     (path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>", "chat_template": TEMPLATE}))
+    (path / "model.safetensors").write_bytes(b"")  # the core that would read it is not here
     (path / "config.json").write_text(json.dumps({"eos_token_id": 259}))
     return path
 
@@ -159,11 +160,12 @@ def _fronts(model_dir: Path, folder: Path) -> Iterator[Start]:
         (at / "settings.json").write_text(json.dumps({**settings, "ready_file": str(ready_file), **fields}))
         command = [sys.executable, str(Path(__file__).with_name("start_front.py")), str(at / "settings.json")]
         with (at / "log").open("wb") as log:
-            process = subprocess.Popen(command, stderr=log, start_new_session=True)
+            environment = {**os.environ, "XDG_CACHE_HOME": str(folder)}
+            process = subprocess.Popen(command, stderr=log, env=environment, start_new_session=True)
         front = Front("", process, at / "log")
         running.append(front)
         _until(lambda: ready_file.exists() or process.poll() is not None)
-        assert process.poll() is None, front.logged()
+        assert ready_file.exists(), front.logged()
         listening = json.loads(ready_file.read_text())
         assert listening["pid"] == process.pid
         front.url = listening["url"]
