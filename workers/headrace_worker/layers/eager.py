@@ -19,7 +19,7 @@ class EagerBackend(Backend):
         self.dtype = dtype
 
     @override
-    def weight(self, parts: Sequence[Packed], bias: Tensor | None, *, dense: bool) -> Weight:  # noqa: ARG002 - always dense here
+    def weight(self, parts: Sequence[Packed], bias: Tensor | None, *, dense: bool) -> Weight:
         matrix = torch.cat([unpack(part, self.dtype) for part in parts]).to(self.device)
         return Weight(matrix.shape[0], dense=matrix, bias=None if bias is None else bias.to(self.device))
 

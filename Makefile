@@ -1,0 +1,72 @@
+# `make help` lists the targets. Everything runs in .venv, which make itself fills from the hashed lock files.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+FILES ?= examples/smollm2.yaml
+UP_FLAGS ?=
+PYTEST_FLAGS ?=
+CODE := benchmarks cli crds e2e operator router tests workers
+PACKAGES := cli crds operator router workers
+
+.PHONY: help
+help: ## Show this help.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: $(VENV)/run.stamp ## Serve FILES (default: examples/smollm2.yaml) on 127.0.0.1:8080; UP_FLAGS are passed on.
+	@exec $(BIN)/headrace up $(FILES) $(UP_FLAGS)
+
+.PHONY: test
+test: $(VENV)/dev.stamp ## Run all tests, those with real processes and the real model too.
+	$(BIN)/pytest $(PYTEST_FLAGS)
+
+.PHONY: check
+check: $(VENV)/dev.stamp ## Format, lint, types, import rules, generated files: what CI runs.
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy $(PACKAGES) tests benchmarks
+	$(BIN)/lint-imports
+	$(BIN)/python -m headrace_api.generate --check
+
+.PHONY: format
+format: $(VENV)/dev.stamp ## Format the code and write the generated files.
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/python -m headrace_api.generate
+
+.PHONY: bench
+bench: $(VENV)/dev.stamp ## Measure every figure beside its peer; writes benchmarks/results/latest.json and plots.
+	$(BIN)/python -m benchmarks
+
+.PHONY: lock
+lock: $(VENV)/uv.stamp ## Resolve the dependencies anew and write the lock files.
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --upgrade --extra cli --group editable pyproject.toml -o locks/run.txt
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra dev --group editable -c locks/run.txt pyproject.toml -o locks/dev.txt
+
+.PHONY: clean
+clean: ## Remove the virtual environment, caches and build outputs of this folder.
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/uv.stamp: locks/uv.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headrace needs Python 3.11 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r locks/uv.txt
+	touch $@
+
+$(VENV)/run.stamp: $(VENV)/uv.stamp locks/run.txt pyproject.toml
+	test $(VENV)/dev.stamp -nt locks/run.txt || $(UV) pip install -q --python $(BIN)/python --require-hashes -r locks/run.txt
+	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/uv.stamp locks/dev.txt pyproject.toml
+	$(UV) pip install -q --python $(BIN)/python --require-hashes -r locks/dev.txt
+	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@ $(VENV)/run.stamp

@@ -1,0 +1,119 @@
+"""Entry of process 2: settings as one JSON line on standard input, messages over `--front`.
+
+Standard input stays open as a lifeline: its end means that the front has gone, and the core goes too.
+"""
+
+import argparse
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from headrace_worker.engine.blocks import BlockPool
+from headrace_worker.engine.build import Engine, build_engine
+from headrace_worker.engine.core import Core
+from headrace_worker.engine.link import FrontLink
+from headrace_worker.engine.pair import make_handoff
+from headrace_worker.engine.report import Report
+from headrace_worker.engine.scheduler import Scheduler
+from headrace_worker.errors import WorkerError
+from headrace_worker.messages import Broken, Loading, Ready
+from headrace_worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Run the core until the front ends it."""
+    parser = argparse.ArgumentParser(prog="python -m headrace_worker.engine", description=__doc__)
+    parser.add_argument("--front", required=True, help="ZeroMQ address of the front")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s core %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front decides when the core ends
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _die_with_parent()
+    settings = WorkerSettings.model_validate_json(sys.stdin.readline())
+    threading.Thread(target=_watch_lifeline, name="lifeline", daemon=True).start()
+    link = FrontLink(arguments.front)
+    try:
+        core = _build(settings, link)
+    except WorkerError as error:
+        _give_up(link, str(error))
+    except Exception as error:
+        logger.exception("the engine could not start")
+        _give_up(link, f"the engine could not start: {error}")
+    try:
+        core.run()
+    except Exception as error:
+        logger.exception("the engine failed")
+        _give_up(link, f"the engine failed: {error}")
+    link.close()
+
+
+def _build(settings: WorkerSettings, link: FrontLink) -> Core:
+    engine = build_engine(settings, _paced(link))
+    pool = BlockPool(engine.num_blocks, settings.block_size)
+    scheduler = Scheduler(pool, max_running=settings.max_running, chunk_tokens=settings.chunk_tokens)
+    report = Report()
+    handoff, address = make_handoff(settings, engine, scheduler, report, link.wake)
+    link.send(_ready(engine, settings, address))
+    return Core(
+        link=link,
+        scheduler=scheduler,
+        runner=engine.runner,
+        handoff=handoff,
+        report=report,
+        max_model_len=engine.max_model_len,
+        max_waiting=settings.max_waiting,
+    )
+
+
+def _ready(engine: Engine, settings: WorkerSettings, address: str) -> Ready:
+    return Ready(
+        handoff_address=address,
+        kv_hash=engine.kv_hash,
+        num_blocks=engine.num_blocks,
+        block_size=settings.block_size,
+        max_model_len=engine.max_model_len,
+        kv_bytes=engine.layout.num_layers * engine.num_blocks * engine.layout.block_bytes,
+    )
+
+
+def _paced(link: FrontLink) -> Callable[[int, int], None]:
+    """Return a progress callback that sends at most twenty messages a second, and the last one always."""
+    sent = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal sent
+        now = time.monotonic()
+        if now - sent >= 0.05 or done == total:
+            sent = now
+            link.send(Loading(done, total))
+
+    return progress
+
+
+def _give_up(link: FrontLink, message: str) -> NoReturn:
+    link.send(Broken(message))
+    link.close()
+    raise SystemExit(1)
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _watch_lifeline() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Makes an engine from settings: device, type, weights, KV memory."""
+
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from headrace_api.handoff import PROTOCOL_VERSION, Layout
+from headrace_worker import fetch
+from headrace_worker.engine import memory
+from headrace_worker.engine.sequence import blocks_for
+from headrace_worker.errors import SettingsError
+from headrace_worker.kernels.build import NoCompilerError
+from headrace_worker.kernels.cpu import GROUP, Kernels
+from headrace_worker.layers.backend import Backend
+from headrace_worker.layers.eager import EagerBackend
+from headrace_worker.layers.native import NativeBackend
+from headrace_worker.models.checkpoint import Checkpoint, open_checkpoint
+from headrace_worker.models.config import ModelConfig
+from headrace_worker.models.decoder import Decoder
+from headrace_worker.runner.runner import Runner
+from headrace_worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What the core loop runs on."""
+
+    runner: Runner
+    config: ModelConfig
+    layout: Layout
+    max_model_len: int
+    kv_hash: str
+
+    @property
+    def num_blocks(self) -> int:
+        """KV blocks of the worker."""
+        return self.layout.num_blocks
+
+
+def build_engine(settings: WorkerSettings, progress: Callable[[int, int], None]) -> Engine:
+    """Load the model and lay out the KV memory.
+
+    Args:
+        settings: of the worker.
+        progress: called with (bytes of weights read, bytes of all).
+
+    Raises:
+        WorkerError: a sentence for the user: no such model, truncated, too large, unknown device.
+    """
+    resolved = fetch.resolve(settings.model)
+    checkpoint = open_checkpoint(resolved.path)
+    config = checkpoint.config
+    device = pick_device(settings.device)
+    dtype = pick_dtype(settings.dtype, device)
+    torch.set_num_threads(settings.threads or _processors())
+    backend = pick_backend(device, dtype, config)
+    max_model_len = min(settings.max_model_len or config.max_context, config.max_context)
+    dense = settings.role != "decode"
+    memory.check_weights(weight_bytes(checkpoint, dtype, dense=dense), device)
+    decoder = Decoder(config, backend)
+    total = checkpoint.size_bytes()
+    decoder.load(checkpoint, max_model_len, dense=dense, progress=lambda done, of: progress(total * done // of, total))
+    token_bytes = config.kv_bytes_per_token(dtype)
+    num_blocks = memory.choose_blocks(
+        token_bytes, settings.block_size, max_model_len, settings.kv_memory_bytes, memory.free_bytes(device)
+    )
+    kv = backend.kv_cache(config.num_layers, num_blocks, config.kv_heads, settings.block_size, config.head_dim)
+    runner = Runner(decoder, kv)
+    runner.warm(settings.chunk_tokens)
+    block_bytes = 2 * config.kv_heads * settings.block_size * config.head_dim * dtype.itemsize
+    layout = Layout(kv.data_ptr(), config.num_layers, num_blocks, block_bytes)
+    longest = min(max_model_len, num_blocks * settings.block_size)
+    logger.info(
+        "%s on %s in %s, %d KV blocks of %d tokens (%d full contexts)",
+        *(config.architecture, device, dtype, num_blocks, settings.block_size),
+        num_blocks // blocks_for(longest, settings.block_size),
+    )
+    kv_hash = compatibility_hash(config, resolved.revision, dtype, settings.block_size)
+    return Engine(runner, config, layout, longest, kv_hash)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """Return the device of the setting; raise SettingsError where it is absent or unknown."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted not in {"cpu", "cuda"}:
+        raise SettingsError(f"device {wanted!r} is not known; use auto, cpu or cuda")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device 'cuda' was asked for but torch sees no CUDA device; use auto or cpu")
+    return torch.device(wanted)
+
+
+def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """Return the compute type; `auto` is bfloat16 where the device has instructions for it, else float32."""
+    if wanted == "auto":
+        return torch.bfloat16 if device.type == "cuda" or _has_bfloat16_instructions() else torch.float32
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[wanted]
+
+
+def _has_bfloat16_instructions() -> bool:
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return False
+    line = next((line for line in info.read_text().splitlines() if line.startswith(("flags", "Features"))), "")
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(line.split()))
+
+
+def pick_backend(device: torch.device, dtype: torch.dtype, config: ModelConfig) -> Backend:
+    """Return compiled kernels on processors whose vector size divides the model's shapes, torch elsewhere."""
+    if device.type != "cpu":
+        return EagerBackend(device, dtype)
+    try:
+        kernels = Kernels(fetch.cache_root())
+    except NoCompilerError as error:
+        logger.warning("%s; falling back to plain torch, which decodes several times slower", error)
+        return EagerBackend(device, dtype)
+    inputs = (config.hidden, config.intermediate, config.heads * config.head_dim)
+    if any(size % GROUP for size in inputs) or config.head_dim % kernels.lanes:
+        logger.info("shapes %s are no multiples of %d: plain torch computes this model", inputs, GROUP)
+        return EagerBackend(device, dtype)
+    return NativeBackend(kernels, dtype)
+
+
+def weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype, *, dense: bool) -> int:
+    """Return an estimate of the weights' memory: packed form, and the dense copy of the layers where one is kept."""
+    config = checkpoint.config
+    attention = (2 * config.heads + 2 * config.kv_heads) * config.head_dim * config.hidden
+    layers = config.num_layers * (attention + 3 * config.hidden * config.intermediate)
+    return checkpoint.size_bytes() + (layers * dtype.itemsize if dense else 0)
+
+
+def compatibility_hash(config: ModelConfig, revision: str, dtype: torch.dtype, block_size: int) -> str:
+    """Return what two workers must have equal for one to use the other's KV."""
+    facts = {
+        "protocol": PROTOCOL_VERSION,
+        "model": asdict(config),
+        "revision": revision,
+        "dtype": str(dtype),
+        "layout": "layer,block,kv,head,token,dim",
+        "block_size": block_size,
+        "byte_order": sys.byteorder,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _processors() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1

@@ -1,0 +1,201 @@
+"""The core loop: take in messages, schedule, run, deliver; again."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from headrace_api.frames import Token
+from headrace_worker.engine.handoff import Handoff
+from headrace_worker.engine.link import FrontLink
+from headrace_worker.engine.report import Report
+from headrace_worker.engine.requests import Requests
+from headrace_worker.engine.scheduler import Item, Plan, Scheduler
+from headrace_worker.engine.sequence import Phase, Sequence
+from headrace_worker.messages import Cancel, Failed, Finish, Generate, Output, Outputs, PeerDead, Shutdown, ToCore
+from headrace_worker.runner.runner import Runner
+from headrace_worker.runner.sampling import NotFiniteError
+from headrace_worker.runner.work import Draw, Row, Work
+
+logger = logging.getLogger(__name__)
+_IDLE_S = 1.0
+
+
+class Core:
+    """Everything of one engine process, on one thread.
+
+    Args:
+        link: to the front.
+        scheduler: over the worker's block pool.
+        runner: the model.
+        handoff: the side of hand-offs this worker plays.
+        report: counters, shared with the hand-off side.
+        max_model_len: most tokens of one context.
+        max_waiting: most queued sequences.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        link: FrontLink,
+        scheduler: Scheduler,
+        runner: Runner,
+        handoff: Handoff,
+        report: Report,
+        max_model_len: int,
+        max_waiting: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._link = link
+        self._scheduler = scheduler
+        self._runner = runner
+        self._handoff = handoff
+        self._report = report
+        self._max_model_len = max_model_len
+        self._max_waiting = max_waiting
+        self._clock = clock
+        self._requests = Requests()
+        self._outputs: list[Output] = []
+        self._running = True
+
+    def run(self) -> None:
+        """Serve until the front says Shutdown."""
+        while self._running:
+            for message in self._link.receive():
+                self._take(message)
+            for admitted in self._handoff.poll(self._clock()):
+                self._deliver(admitted.sequence, admitted.token)
+            if not self._step():
+                self._rest()
+        self._handoff.close()
+
+    def _step(self) -> bool:
+        """Run one step; False when there was nothing to run."""
+        plan = self._scheduler.schedule()
+        self._report.add("preemptions", len(plan.preempted))
+        for sequence in plan.started:
+            self._report.add("prompt_cached", sequence.computed)
+        if plan.items:
+            began = self._clock()
+            results = self._runner.run(Work([_row(item) for item in plan.items], self._handoff.begin(plan)))
+            self._scheduler.complete(plan)
+            self._settle(plan, results)
+            self._report.step_s.append(self._clock() - began)
+        self._flush()
+        return bool(plan.items)
+
+    def _settle(self, plan: Plan, results: list[Token | NotFiniteError | None]) -> None:
+        for item, result in zip(plan.items, results, strict=True):
+            sequence = item.sequence
+            if not sequence.decoding:
+                self._report.add("prompt_computed", item.count)
+            if isinstance(result, NotFiniteError):
+                self._fail(sequence, str(result))
+            elif not self._handoff.computed(item, result) and result is not None:
+                self._deliver(sequence, result)
+
+    def _deliver(self, sequence: Sequence, token: Token) -> None:
+        """Append a token, report it, and end the sequence where it is the last one."""
+        opening, sequence.opened = not sequence.opened, True
+        sequence.output_ids.append(token.id)
+        self._report.add("generated")
+        finish = sequence.finish_reason()
+        self._outputs.append(
+            Output(
+                *(sequence.request, sequence.choice, (token,), finish),
+                prefill=sequence.prefill if opening else None,
+                cached_tokens=sequence.cached_tokens if opening else 0,
+            )
+        )
+        for follower in self._requests.release_followers(sequence.request):
+            self._scheduler.add(follower)
+        if finish is not None:
+            self._requests.close_choice(sequence.request, sequence.choice)
+            self._scheduler.remove(sequence)
+
+    def _fail(self, sequence: Sequence, reason: str) -> None:
+        if not self._handoff.failed(sequence, reason):
+            self._end(sequence.request)
+            self._link.send(Failed(sequence.request, "internal", f"the request failed: {reason}"))
+
+    def _flush(self) -> None:
+        if self._outputs:
+            self._link.send(Outputs(tuple(self._outputs)))
+            self._outputs.clear()
+        now = self._clock()
+        if self._report.changed and now >= self._report.due:
+            self._link.send(self._report.stats(self._scheduler, self._handoff.remote, now))
+
+    def _rest(self) -> None:
+        """Nothing can run: prove that the blocks add up, report, and wait for a message, a wake or a deadline."""
+        if self._scheduler.idle:
+            self._scheduler.pool.check()
+        now = self._clock()
+        until = now + _IDLE_S
+        if self._report.changed:
+            until = min(until, self._report.due)
+        if (deadline := self._handoff.deadline()) is not None:
+            until = min(until, deadline)
+        self._link.wait(until - now)
+
+    # --- messages of the front ---------------------------------------------------------------------------------------
+
+    def _take(self, message: ToCore) -> None:
+        match message:
+            case Generate():
+                self._generate(message)
+            case Finish(request, choice):
+                self._finish(request, choice)
+            case Cancel(request):
+                self._end(request)
+            case PeerDead(incarnation):
+                self._handoff.peer_dead(incarnation)
+            case Shutdown():
+                self._running = False
+        self._report.changed = True
+
+    def _generate(self, message: Generate) -> None:
+        refusal = self._refusal(message)
+        if refusal is not None:
+            self._link.send(refusal)
+            return
+        request = self._requests.open(message, self._max_model_len)
+        leader = next(iter(request.sequences.values()))
+        if not self._handoff.take(leader, message.peers, message.disaggregate):
+            self._scheduler.add(leader)
+
+    def _refusal(self, message: Generate) -> Failed | None:
+        longest = len(message.prompt_ids) + max(len(choice.output_ids) for choice in message.choices)
+        if not message.prompt_ids or longest >= self._max_model_len or not self._scheduler.fits(longest + 1):
+            text = f"the context of {longest} tokens does not fit: this worker holds {self._max_model_len} at most"
+            return Failed(message.request, "invalid", text)
+        if len(self._requests) >= self._max_waiting:
+            return Failed(message.request, "overloaded", f"{len(self._requests)} requests are in flight already")
+        return None
+
+    def _finish(self, request: str, choice: int) -> None:
+        followers = self._requests.release_followers(request)
+        sequence = self._requests.close_choice(request, choice)
+        for follower in followers:
+            if follower is not sequence:
+                self._scheduler.add(follower)
+        if sequence is not None:
+            self._drop(sequence)
+
+    def _end(self, request: str) -> None:
+        for sequence in self._requests.close(request):
+            self._drop(sequence)
+
+    def _drop(self, sequence: Sequence) -> None:
+        if sequence.phase is Phase.REMOTE:
+            self._handoff.cancel(sequence)
+        else:
+            self._scheduler.remove(sequence)
+
+
+def _row(item: Item) -> Row:
+    sequence = item.sequence
+    draw = None
+    if item.samples:
+        draw = Draw(sequence.sampling, sequence.choice, sequence.prompt_ids, sequence.output_ids)
+    return Row(sequence.tokens(item.start, item.start + item.count), item.start, sequence.blocks, draw)

@@ -1,0 +1,54 @@
+"""Counters and durations of the engine, gathered by the step and sent to the front at most ten times a second."""
+
+from dataclasses import dataclass, field
+
+from headrace_worker.engine.scheduler import Scheduler, waiting_tokens
+from headrace_worker.messages import Stats
+
+INTERVAL_S = 0.1
+
+
+@dataclass(slots=True)
+class Report:
+    """What happened since the start (counters) and since the last report (durations)."""
+
+    counters: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(
+            (
+                *("prompt_computed", "prompt_cached", "prompt_received", "generated", "preemptions"),
+                *("bytes_sent", "bytes_received"),
+                *("handoff_admitted", "handoff_aborted", "handoff_refused", "handoff_timed_out"),
+            ),
+            0,
+        )
+    )
+    step_s: list[float] = field(default_factory=list)
+    transfer_s: list[float] = field(default_factory=list)
+    exposed_s: list[float] = field(default_factory=list)
+    due: float = 0.0
+    """When the next report may be sent, on the core's clock."""
+    changed: bool = True
+
+    def add(self, counter: str, count: int = 1) -> None:
+        """Count something."""
+        self.counters[counter] += count
+        self.changed = True
+
+    def stats(self, scheduler: Scheduler, remote: int, now: float) -> Stats:
+        """Return the message for the front and start the next interval."""
+        waiting = scheduler.waiting
+        message = Stats(
+            running=len(scheduler.running),
+            waiting=len(waiting) + remote,
+            waiting_prompt_tokens=waiting_tokens(waiting),
+            blocks=scheduler.pool.counts(),
+            counters=dict(self.counters),
+            step_s=tuple(self.step_s),
+            transfer_s=tuple(self.transfer_s),
+            exposed_s=tuple(self.exposed_s),
+        )
+        for durations in (self.step_s, self.transfer_s, self.exposed_s):
+            durations.clear()
+        self.due = now + INTERVAL_S
+        self.changed = False
+        return message
