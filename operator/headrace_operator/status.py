@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from headrace_operator.desired import DeploymentName, Desired, Pool
 from headrace_operator.observed import Observed, Pair, Phase, Worker
+from headrace_operator.routing import endpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +24,14 @@ def conditions(deployment: DeploymentName, desired: Desired, observed: Observed)
         _pool_ready("PrefillReady", [pool for pool in pools if pool.role == "prefill"], observed),
         _pool_ready("DecodeReady", [pool for pool in pools if pool.role != "prefill"], observed),
         _verified(deployment, observed),
-        _router_ready(observed),
+        _router_ready(desired, observed),
     )
     missing = "; ".join(part.message for part in parts if not part.holds)
     return (*parts, Condition("Ready", not missing, missing))
 
 
 def is_ready(desired: Desired, observed: Observed) -> bool:
-    """Return whether every deployment serves as asked: all workers, all pairs verified, and the router listens."""
+    """Return whether every deployment serves as asked: all workers, all pairs verified, and the router knows them."""
     return all(conditions(name, desired, observed)[-1].holds for name in desired.deployments)
 
 
@@ -61,6 +62,9 @@ def _verified(deployment: DeploymentName, observed: Observed) -> Condition:
     return Condition("KVTransferVerified", not missing, "; ".join(missing))
 
 
-def _router_ready(observed: Observed) -> Condition:
-    ready = observed.router is not None and observed.router.phase is Phase.READY
-    return Condition("RouterReady", ready, "" if ready else "the router does not listen yet")
+def _router_ready(desired: Desired, observed: Observed) -> Condition:
+    if observed.router is None or observed.router.phase is not Phase.READY:
+        return Condition("RouterReady", False, "the router does not listen yet")
+    if observed.routed != endpoints(desired, observed):
+        return Condition("RouterReady", False, "the router does not know all workers yet")
+    return Condition("RouterReady", True)

@@ -29,6 +29,7 @@ def test_the_state_has_the_shape_that_the_router_reads() -> None:
                 "role": "decode",
                 "url": "http://w",
                 "pid": 8,
+                "worker": "a-decode-0",
                 "name": "a-decode-0",
                 "incarnation": "i1",
             }

@@ -176,7 +176,8 @@ def test_ready_says_what_is_missing() -> None:
         in conditions(CHAT, SPLIT, held(P, D))[-1].message
     )
     assert "not started yet" in conditions(CHAT, SPLIT, Observed())[-1].message
-    assert is_ready(SPLIT, held(P, D, verified=VERIFIED))
+    assert not is_ready(SPLIT, held(P, D, verified=VERIFIED, routed=(D,)))
+    assert is_ready(SPLIT, held(P, D, verified=VERIFIED, routed=(P, D)))
 
 
 PHASES = st.sampled_from(Phase)

@@ -82,10 +82,14 @@ class LocalBackend:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Kill every process that still runs, wait until all have gone, and take the state file back."""
+        """Kill every process that still runs, wait until all have gone, and take the state file back.
+
+        The body's own error is not shown to the task group, which would wrap it; it is raised after this as it is.
+        """
+        del kind, error, traceback
         for task in self._running:
             task.cancel()
-        await self._stack.__aexit__(kind, error, traceback)
+        await self._stack.aclose()
         if self._published and self._settings.state_file is not None:
             with suppress(OSError):
                 self._settings.state_file.unlink(missing_ok=True)
@@ -109,6 +113,10 @@ class LocalBackend:
         """Return once something differs from the last snapshot, or after `timeout_s`."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), timeout_s)
+
+    def wake(self) -> None:
+        """Make `changed` return, for news from elsewhere."""
+        self._changed.set()
 
     async def apply(self, action: Action) -> None:
         """Begin an action; none of them waits for its effect."""

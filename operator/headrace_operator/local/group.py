@@ -141,6 +141,29 @@ class ProcessGroup:
                 await asyncio.sleep(0.02)
 
 
+async def end_adopted(deadline_s: float) -> None:
+    """Kill and reap every child of this process: orphans that left their group and were adopted here.
+
+    Only for a program that has no other children left, at its end. Without /proc there is nothing to find.
+    """
+    deadline = time.monotonic() + deadline_s
+    while (children := _children()) and time.monotonic() < deadline:
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 (WNOHANG does not wait)
+        await asyncio.sleep(_POLL_S)
+
+
+def _children() -> list[int]:
+    """Return the children of this process, zombies included."""
+    found: list[int] = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, path.read_text().split())
+    return found
+
+
 def describe_exit(status: int) -> str:
     """Return an exit status in words."""
     if status >= 0:

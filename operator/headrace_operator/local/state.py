@@ -27,6 +27,7 @@ def document(router: tuple[str, int] | None, endpoints: Iterable[Endpoint], pids
                 "role": endpoint.role,
                 "url": endpoint.url,
                 "pid": pids[endpoint.name],
+                "worker": endpoint.name,
                 "name": endpoint.name,
                 "incarnation": endpoint.incarnation,
             }
