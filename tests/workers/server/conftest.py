@@ -160,7 +160,7 @@ def _fronts(model_dir: Path, folder: Path) -> Iterator[Start]:
         (at / "settings.json").write_text(json.dumps({**settings, "ready_file": str(ready_file), **fields}))
         command = [sys.executable, str(Path(__file__).with_name("start_front.py")), str(at / "settings.json")]
         with (at / "log").open("wb") as log:
-            environment = {**os.environ, "XDG_CACHE_HOME": str(folder)}
+            environment = {**os.environ, "XDG_CACHE_HOME": str(folder), "TMPDIR": str(at)}
             process = subprocess.Popen(command, stderr=log, env=environment, start_new_session=True)
         front = Front("", process, at / "log")
         running.append(front)

@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--front", required=True)
     address = parser.parse_args().front
     settings = WorkerSettings.model_validate_json(sys.stdin.readline())
-    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(3)), daemon=True).start()
+    threading.Thread(target=lambda: (os.read(0, 1), os._exit(3)), daemon=True).start()
     context = zmq.Context()
     socket = context.socket(zmq.PAIR)
     socket.connect(address)

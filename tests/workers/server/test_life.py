@@ -139,9 +139,10 @@ def test_a_model_that_is_not_there_ends_the_worker_with_a_sentence(start: Start,
     assert "Traceback" not in front.logged()
 
 
-def test_the_core_ends_when_the_front_is_killed(start: Start, until: Until) -> None:
+def test_the_core_ends_when_the_front_is_killed_and_no_file_stays(start: Start, until: Until) -> None:
     front = start()
     core = front.core()
     os.kill(front.process.pid, signal.SIGKILL)
     front.process.wait(10)
     until(lambda: not core.is_running() or core.status() == psutil.STATUS_ZOMBIE)
+    assert list(front.log.parent.glob("headrace-*")) == []

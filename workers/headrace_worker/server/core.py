@@ -6,8 +6,7 @@ import logging
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -55,15 +54,16 @@ class Core:
     async def run(self) -> str:
         """Start the core, carry messages until it ends, and return a sentence that says why it did."""
         with contextlib.ExitStack() as stack:
-            directory = Path(stack.enter_context(_socket_directory()))
+            directory = stack.enter_context(_socket_directory())
             context = zmq.asyncio.Context()
             stack.callback(context.destroy, linger=0)
             socket = context.socket(zmq.PAIR)
             socket.set_hwm(0)
-            address = f"ipc://{directory}/front"
+            address = f"ipc://{directory.name}/front"
             socket.bind(address)
             self._process = await self._start(address)
-            carriers = [asyncio.create_task(self._receive(socket)), asyncio.create_task(self._send(socket))]
+            receiving = self._receive(socket, directory.cleanup)
+            carriers = [asyncio.create_task(receiving), asyncio.create_task(self._send(socket))]
             ended = asyncio.create_task(self._process.wait())
             try:
                 await asyncio.wait([ended, *carriers], return_when=asyncio.FIRST_COMPLETED)
@@ -117,12 +117,16 @@ class Core:
         logger.info("engine core started as process %d", process.pid)
         return process
 
-    async def _receive(self, socket: zmq.asyncio.Socket) -> None:
+    async def _receive(self, socket: zmq.asyncio.Socket, connected: Callable[[], None]) -> None:
+        """Pass messages on; with the first one the socket's file has served, and even SIGKILL leaves none behind."""
+        data = await socket.recv()
+        connected()
         while True:
-            message = _decoder.decode(await socket.recv())
+            message = _decoder.decode(data)
             if isinstance(message, Broken) and not self._broken.done():
                 self._broken.set_result(message.message)
             self._handle(message)
+            data = await socket.recv()
 
     async def _send(self, socket: zmq.asyncio.Socket) -> None:
         while True:
@@ -149,12 +153,14 @@ def _reason(code: int) -> str:
     return f"with exit code {code}"
 
 
-def _socket_directory() -> tempfile.TemporaryDirectory[str]:
-    """Return a private directory whose path is short enough for a socket in it."""
+@contextlib.contextmanager
+def _socket_directory() -> Iterator[tempfile.TemporaryDirectory[str]]:
+    """Give a private directory whose path is short enough for a socket in it."""
     directory = tempfile.TemporaryDirectory(prefix="headrace-", ignore_cleanup_errors=True)
-    if len(directory.name.encode()) <= _MAX_PATH_BYTES - len("/front"):
-        return directory
-    directory.cleanup()
-    return tempfile.TemporaryDirectory(
-        prefix="headrace-", dir="/tmp", ignore_cleanup_errors=True
-    )  # short, and private by mode
+    if len(directory.name.encode()) > _MAX_PATH_BYTES - len("/front"):
+        directory.cleanup()
+        directory = tempfile.TemporaryDirectory(prefix="headrace-", dir="/tmp", ignore_cleanup_errors=True)
+    try:
+        yield directory
+    finally:
+        directory.cleanup()

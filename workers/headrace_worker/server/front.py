@@ -24,7 +24,7 @@ from headrace_worker.server.metrics import Metrics
 from headrace_worker.server.peers import Peers
 from headrace_worker.server.routes import application
 from headrace_worker.server.streams import Streams
-from headrace_worker.server.worker import Worker
+from headrace_worker.server.worker import Progress, Worker
 from headrace_worker.settings import WorkerSettings
 from headrace_worker.text import load_text
 
@@ -125,7 +125,7 @@ class Front:
         except WorkerError as error:
             logger.error("the model could not be had: %s", error)  # noqa: TRY400  # a sentence for the user, no traceback
             return EXIT_FAILED
-        self._worker.progress.phase = "load"
+        self._worker.progress = Progress(phase="load")
         async with asyncio.TaskGroup() as group:
             core = group.create_task(self._worker.core.run())
             group.create_task(self._load_text(resolved.path))
