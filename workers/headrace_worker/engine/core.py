@@ -77,7 +77,7 @@ class Core:
             self._report.add("prompt_cached", sequence.computed)
         if plan.items:
             began = self._clock()
-            results = self._runner.run(Work([_row(item) for item in plan.items], self._handoff.begin(plan)))
+            results = self._runner.run(Work([row_of(item) for item in plan.items], self._handoff.begin(plan)))
             self._scheduler.complete(plan)
             self._settle(plan, results)
             self._report.step_s.append(self._clock() - began)
@@ -193,7 +193,8 @@ class Core:
             self._scheduler.remove(sequence)
 
 
-def _row(item: Item) -> Row:
+def row_of(item: Item) -> Row:
+    """Return what the runner computes for one scheduled item."""
     sequence = item.sequence
     draw = None
     if item.samples:
