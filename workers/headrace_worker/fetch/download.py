@@ -30,7 +30,6 @@ _DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 _MAX_DELAY_S = 30.0
 _TIMEOUT = httpx.Timeout(30.0, read=60.0)
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-_CHUNK_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -91,7 +90,6 @@ class Downloads:
 
     def get(self, url: str, what: str, headers: Mapping[str, str]) -> httpx.Response:
         """Return a small answer with status 200; raise FetchError otherwise."""
-
         response = self.find(url, what, headers)
         if response is None:
             raise FetchError(f"{what}: not found (HTTP 404); check the spelling, the version and the address")
@@ -145,6 +143,8 @@ class Downloads:
         while True:
             try:
                 return once()
+            except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+                raise FetchError(f"{what}: {error}; check that the address is right") from error
             except (httpx.TransportError, _RetryError) as error:
                 now = size()
                 failures, before = (0 if now > before else failures + 1), now
@@ -192,7 +192,7 @@ class Downloads:
             file.truncate(start)
             file.seek(start)
             done = start
-            for chunk in response.iter_raw(_CHUNK_BYTES):
+            for chunk in response.iter_raw():
                 file.write(chunk)
                 done += len(chunk)
                 progress(done, max(total, 0))
