@@ -201,7 +201,7 @@ class Client(asyncio.Protocol):
         """Queue the request."""
         request = self._request
         assert request is not None
-        if b"upgrade" in request.own and self._parser.should_upgrade():
+        if self._parser.should_upgrade():
             return  # HttpParserUpgrade follows
         request.body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._request = None
