@@ -86,6 +86,13 @@ def test_a_drain_ends_at_its_deadline(start: Start) -> None:
         assert b"[DONE]" not in running.result(10)
 
 
+def test_sigterm_while_the_model_loads_ends_the_worker_soon(start: Start, until: Until) -> None:
+    front = start(wait=False, device="slow")
+    until(lambda: httpx.get(f"{front.url}/ready").json()["done"] == 50)
+    front.process.terminate()
+    assert front.process.wait(5) == 0
+
+
 def test_a_second_sigterm_ends_at_once(start: Start, until: Until) -> None:
     front = start()
     core = front.core()

@@ -195,6 +195,8 @@ class Front:
         except TimeoutError:
             logger.warning("drain took longer than %.0f s; running requests are cut", self._settings.drain_s)
         self._worker.stopping = True
+        if self._worker.ready is None:
+            self._worker.core.kill()  # while it loads it reads no messages
         await self._worker.core.stop()
         logger.info("drained")
         self._end(0)
