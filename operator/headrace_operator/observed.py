@@ -88,6 +88,8 @@ class ObservedRouter:
     phase: Phase
     url: str | None = None
     failure: Failure | None = None
+    models: frozenset[str] = frozenset()
+    """Deployments that it lists to clients now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ def _verified(deployment: DeploymentName, observed: Observed) -> Condition:
 def _router_ready(desired: Desired, observed: Observed) -> Condition:
     if observed.router is None or observed.router.phase is not Phase.READY:
         return Condition("RouterReady", False, "the router does not listen yet")
-    if observed.routed != endpoints(desired, observed):
+    served = desired.router.serves if desired.router is not None else frozenset()
+    unknown = sorted(served - observed.router.models)
+    if unknown or observed.routed != endpoints(desired, observed):
         return Condition("RouterReady", False, "the router does not know all workers yet")
     return Condition("RouterReady", True)

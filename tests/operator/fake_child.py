@@ -38,6 +38,10 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(503, {"phase": "load", "done": 1, "total": 2})
         elif self.path == "/ready" and (self.folder / f"{self.settings['worker']}.unready").exists():
             self.answer(503, {"phase": "drain"})
+        elif self.path == "/v1/models":
+            discovery = Path(self.settings["discovery"].removeprefix("file:"))
+            names = {worker["deployment"] for worker in json.loads(discovery.read_text())["workers"]}
+            self.answer(200, {"data": [{"id": name} for name in names]})
         elif self.path == "/metrics":
             lines = [
                 f'headrace_kv_transfer_bytes_total{{direction="{key}",worker="x"}} {value}.0\n'
@@ -121,7 +125,8 @@ def main() -> None:
     parser.add_argument("--ready-file", type=Path)
     options = parser.parse_args()
     if options.settings is None:
-        serve({"worker": "router", "model": "router"}, options.host, options.port, options.ready_file)
+        router = {"worker": "router", "model": "router", "discovery": options.discovery}
+        serve(router, options.host, options.port, options.ready_file)
         return
     settings = json.loads(options.settings.read_text())
     if settings["model"] in {"fake:crash", "fake:refused"}:

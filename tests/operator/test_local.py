@@ -391,3 +391,18 @@ def test_each_start_has_an_incarnation_of_its_own(local: Opener) -> None:
             assert all(one != other for one, other in pairwise(starts))
 
     asyncio.run(scenario())
+
+
+def test_a_cancellation_that_comes_together_with_news_is_not_lost(local: Opener) -> None:
+    async def scenario() -> None:
+        async with local() as it:
+            it.backend.observe()
+            waiting = asyncio.create_task(it.backend.changed(DEADLINE_S))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            it.backend.wake()
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+    asyncio.run(scenario())

@@ -46,7 +46,7 @@ def held(*workers: Worker, verified: frozenset[Pair] = frozenset(), routed: tupl
     return Observed(
         pools=(ObservedPool(PREFILL), ObservedPool(DECODE)),
         workers=workers,
-        router=ObservedRouter(ROUTER, Phase.READY, "http://router"),
+        router=ObservedRouter(ROUTER, Phase.READY, "http://router", models=frozenset({CHAT})),
         verified=verified,
         routed=tuple(endpoint(one) for one in routed),
     )
@@ -177,7 +177,9 @@ def test_ready_says_what_is_missing() -> None:
     )
     assert "not started yet" in conditions(CHAT, SPLIT, Observed())[-1].message
     assert not is_ready(SPLIT, held(P, D, verified=VERIFIED, routed=(D,)))
-    assert is_ready(SPLIT, held(P, D, verified=VERIFIED, routed=(P, D)))
+    well = held(P, D, verified=VERIFIED, routed=(P, D))
+    assert is_ready(SPLIT, well)
+    assert not is_ready(SPLIT, replace(well, router=ObservedRouter(ROUTER, Phase.READY, "http://router")))
 
 
 PHASES = st.sampled_from(Phase)

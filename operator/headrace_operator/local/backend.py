@@ -110,9 +110,13 @@ class LocalBackend:
         )
 
     async def changed(self, timeout_s: float) -> None:
-        """Return once something differs from the last snapshot, or after `timeout_s`."""
+        """Return once something differs from the last snapshot, or after `timeout_s`.
+
+        Not by `asyncio.wait_for`: in Python 3.11 it loses a cancellation that comes together with the event.
+        """
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
 
     def wake(self) -> None:
         """Make `changed` return, for news from elsewhere."""

@@ -1,7 +1,9 @@
 """One supervised process: started, asked whether it is ready, started again when it dies, drained on request."""
 
 import asyncio
+import contextlib
 import logging
+import os
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -52,6 +54,7 @@ class Child(ABC):
         self.url: str | None = None
         self.progress: Progress | None = None
         self.failure: Failure | None = None
+        self.models: frozenset[str] = frozenset()
         self._settings = surroundings.settings
         self._client = surroundings.client
         self._report = surroundings.report
@@ -69,6 +72,11 @@ class Child(ABC):
     @abstractmethod
     def ended(self) -> None:
         """Take note that all processes of a start are proved to have gone."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody waits for this child to say something new."""
+        return True
 
     @property
     def pid(self) -> int | None:
@@ -99,10 +107,11 @@ class Child(ABC):
     async def _run(self) -> None:
         """Live through one start of the process, from its command to the proof of its end."""
         self.phase, self.url, self.progress, self._ready_at = Phase.STARTING, None, None, None
+        self.models = frozenset()
         ready_file = self._settings.folder / f"{self.name}.ready.json"
         try:
             ready_file.unlink(missing_ok=True)
-            group = self._group = ProcessGroup.start(self.prepare(ready_file), self.log)
+            group = self._group = ProcessGroup.start(self.prepare(ready_file), self.log, self._environment())
         except OSError as error:
             self._fail(f"could not be started: {error}", permanent=False)
             return
@@ -120,6 +129,12 @@ class Child(ABC):
             status = await self._end(group)
             self._group = None
         self._settle(status)
+
+    def _environment(self) -> dict[str, str]:
+        """Return the environment of a start: temporary files lie in the backend's folder and vanish with it."""
+        temporary = self._settings.folder / "tmp"
+        temporary.mkdir(exist_ok=True)
+        return {**os.environ, "TMPDIR": str(temporary)}
 
     async def _leader_ended(self, group: ProcessGroup) -> None:
         """Wait for the leader's end, and once a drain began no longer than its deadline."""
@@ -173,10 +188,9 @@ class Child(ABC):
 
     async def _pause(self) -> None:
         """Wait before the next start, no longer than until a drain."""
-        try:
-            await asyncio.wait_for(self._drained.wait(), self._pause_s())
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_s()):
+                await self._drained.wait()
 
     async def _watch(self, group: ProcessGroup, ready_file: Path) -> None:
         """Follow the process from its first sign of life; kill it when it has been silent for too long."""
@@ -199,8 +213,8 @@ class Child(ABC):
                     logger.error("%s has not answered for %.0f s; killing it", self.name, loop.time() - answered_at)
                     group.kill()
                     return
-            ready = self.phase is Phase.READY
-            await asyncio.sleep(self._settings.ready_poll_s if ready else self._settings.starting_poll_s)
+            calm = self.phase is Phase.READY and self.settled
+            await asyncio.sleep(self._settings.ready_poll_s if calm else self._settings.starting_poll_s)
 
     async def _listening(self, ready_file: Path) -> str:
         """Return the URL that the process wrote; its end, not a deadline, ends this wait."""
@@ -215,6 +229,9 @@ class Child(ABC):
         now = asyncio.get_running_loop().time()
         if self.phase is Phase.DRAINING:
             return since
+        if answer.models != self.models:
+            self.models = answer.models
+            self._changed()
         if answer.ready and self.phase is not Phase.READY:
             self.phase, self.progress = Phase.READY, None
             self._ready_at = self._ready_at or now

@@ -14,10 +14,11 @@ _SAMPLE = re.compile(rf"^{KV_TRANSFER_BYTES}_total\{{(?P<labels>[^}}]*)\}} (?P<v
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """An answer to `GET /ready` or `/health`."""
+    """An answer to `GET /ready`, or to a router's `GET /v1/models`."""
 
     ready: bool
     progress: Progress | None = None
+    models: frozenset[str] = frozenset()
 
 
 class Client:
@@ -39,7 +40,9 @@ class Client:
             answer = await self._http.get(url)
         except (httpx.HTTPError, OSError):
             return None
-        return Readiness(ready=True) if answer.status_code == 200 else Readiness(False, _progress(answer))
+        if answer.status_code == 200:
+            return Readiness(ready=True, models=_models(answer))
+        return Readiness(ready=False, progress=_progress(answer))
 
     async def announce_end(self, url: str, incarnation: str) -> bool:
         """Tell the worker at `url` that all processes of `incarnation` have ended; return whether it took note."""
@@ -75,6 +78,14 @@ def sum_transferred(metrics: str, direction: str) -> int:
     """Return the sum of the transfer counter's samples in that direction, from a page of metrics."""
     label = f'direction="{direction}"'
     return sum(int(float(sample["value"])) for sample in _SAMPLE.finditer(metrics) if label in sample["labels"])
+
+
+def _models(answer: httpx.Response) -> frozenset[str]:
+    """Return the models in an OpenAI-shaped list; none where the answer is something else."""
+    try:
+        return frozenset(str(model["id"]) for model in answer.json()["data"])
+    except (ValueError, KeyError, TypeError):
+        return frozenset()
 
 
 def _progress(answer: httpx.Response) -> Progress | None:

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -42,14 +42,14 @@ class ProcessGroup:
         self._status: int | None = None
 
     @classmethod
-    def start(cls, command: Sequence[str], log: Path) -> Self:
+    def start(cls, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Self:
         """Start the command as the leader of a new session, its output appended to `log`; raise OSError if it can't."""
         arguments = [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid()), *command]
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         pid = os.posix_spawn(
             sys.executable,
             arguments,
-            os.environ,
+            environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),

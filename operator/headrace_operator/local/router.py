@@ -12,7 +12,7 @@ from headrace_operator.observed import ObservedRouter
 class RouterChild(Child):
     """The router; it reads the workers from `discovery`, a state file that the backend keeps current."""
 
-    ready_path = "/health"
+    ready_path = "/v1/models"
 
     def __init__(self, router: Router, discovery: Path, surroundings: Surroundings) -> None:
         super().__init__("router", surroundings)
@@ -33,8 +33,13 @@ class RouterChild(Child):
     def ended(self) -> None:
         """Nobody waits for news of a router's end; clients connect again."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether it lists every deployment that it should serve; until then somebody waits for it."""
+        return self.router.serves <= self.models
+
     def snapshot(self) -> ObservedRouter:
         """Return the router as a decision sees it."""
         if self.url is not None:
             self._port = urlsplit(self.url).port or self._port
-        return ObservedRouter(self.router, self.phase, self.url, self.failure)
+        return ObservedRouter(self.router, self.phase, self.url, self.failure, self.models)
