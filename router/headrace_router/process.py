@@ -32,6 +32,7 @@ class RouterProcess:
         self.url = ""
         """Known once `listening` is set."""
         self.router = Router(settings, asyncio.get_running_loop())
+        self.discovery = FileDiscovery(settings.discovery_paths(), self.router.update)
 
     def stop(self) -> None:
         """First call: finish what runs, then end. Second call: end now."""
@@ -43,8 +44,7 @@ class RouterProcess:
         """Serve until stopped; raise SettingsError where the address cannot be had."""
         loop = asyncio.get_running_loop()
         router, settings = self.router, self._settings
-        discovery = FileDiscovery(settings.discovery_paths(), router.update)
-        discovery.poll()
+        self.discovery.poll()
         try:
             server = await loop.create_server(
                 lambda: Client(router, settings), settings.host, settings.port, backlog=BACKLOG
@@ -60,7 +60,7 @@ class RouterProcess:
         self.listening.set()
         async with asyncio.TaskGroup() as tasks:
             ticking = [
-                tasks.create_task(_every(POLL_S, discovery.poll)),
+                tasks.create_task(_every(POLL_S, self.discovery.poll)),
                 tasks.create_task(_every(WAKE_S, router.wake)),
                 tasks.create_task(_every(SWEEP_S, router.sweep)),
             ]

@@ -328,16 +328,11 @@ class Rig:
         return worker
 
     async def publish(self, *workers: FakeWorker) -> None:
-        """Rewrite the state file and wait until the router has read it."""
+        """Rewrite the state file and let the router read it."""
         partial = self.state.with_suffix(".part")
         partial.write_text(json.dumps({"router": None, "workers": [worker.entry() for worker in workers]}))
         partial.replace(self.state)
-        wanted = {worker.url for worker in workers}
-        await until(lambda: {member.worker.url for member in self._members()} == wanted, "the state file was read")
-
-    def _members(self) -> list[Any]:
-        deployments = self.router.registry.deployments.values()
-        return [member for one in deployments for member in one.decoders + one.prefillers]
+        self.process.discovery.poll()
 
     async def connect(self) -> Connection:
         """Open a client connection."""
