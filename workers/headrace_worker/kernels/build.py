@@ -35,8 +35,8 @@ def library(cache: Path) -> ctypes.CDLL:
     compiler = shlex.split(os.environ.get("CXX", "")) or _default_compiler()
     for flags in _variants():
         target = cache / "kernels" / f"cpu-{_fingerprint(compiler, flags)}.so"
-        if target.exists():
-            return ctypes.CDLL(str(target))
+        if (found := _load(target)) is not None:
+            return found
     failure = ""
     for flags in _variants():
         target = cache / "kernels" / f"cpu-{_fingerprint(compiler, flags)}.so"
@@ -44,6 +44,17 @@ def library(cache: Path) -> ctypes.CDLL:
         if not failure:
             return ctypes.CDLL(str(target))
     raise NoCompilerError(f"the C++ compiler {compiler[0]!r} refused the CPU kernels: {failure}")
+
+
+def _load(target: Path) -> ctypes.CDLL | None:
+    """Return the library in the cache; None where it is absent, or damaged and to be built again."""
+    if not target.exists():
+        return None
+    try:
+        return ctypes.CDLL(str(target))
+    except OSError as error:
+        logger.warning("compiling the CPU kernels again, the cached ones cannot be loaded: %s", error)
+        return None
 
 
 def _default_compiler() -> list[str]:
