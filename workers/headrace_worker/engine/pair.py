@@ -1,16 +1,68 @@
-"""Chooses the side of hand-offs that a worker plays."""
+"""Chooses the side of hand-offs that a worker plays, and starts its courier."""
 
 from collections.abc import Callable
+from pathlib import Path
+
+import torch
 
 from headrace_worker.engine.build import Engine
 from headrace_worker.engine.handoff import Handoff
 from headrace_worker.engine.report import Report
 from headrace_worker.engine.scheduler import Scheduler
+from headrace_worker.engine.source import Serving
+from headrace_worker.engine.target import Asking, Policy
 from headrace_worker.settings import WorkerSettings
+from headrace_worker.transfer.courier import Courier
+from headrace_worker.transfer.pick import pick
+from headrace_worker.transfer.target import Deadlines
+from headrace_worker.transfer.trace import Trace
 
 
 def make_handoff(
     settings: WorkerSettings, engine: Engine, scheduler: Scheduler, report: Report, wake: Callable[[], None]
 ) -> tuple[Handoff, str]:
-    """Return the hand-off side for the worker's role, and the address of its control socket."""
-    return Handoff(), ""
+    """Return the hand-off side for the worker's role, and the address of its control socket (empty: none)."""
+    if settings.role == "unified":
+        return Handoff(), ""
+    courier = start_courier(settings, engine, wake)
+    if settings.role == "prefill":
+        limits = {"max_model_len": engine.max_model_len, "max_waiting": settings.max_waiting}
+        return Serving(courier, scheduler, report, **limits), courier.address
+    asking = Asking(
+        courier,
+        scheduler,
+        report,
+        layout=engine.layout,
+        deadlines=Deadlines(settings.queue_deadline_s, settings.silence_s, settings.attempt_deadline_s),
+        policy=Policy(
+            disaggregation=settings.disaggregation,
+            local_prefill_tokens=settings.local_prefill_tokens,
+            quarantine_blocks=int(settings.quarantine_fraction * engine.num_blocks),
+        ),
+        incarnation=settings.incarnation,
+    )
+    return asking, courier.address
+
+
+def start_courier(settings: WorkerSettings, engine: Engine, wake: Callable[[], None]) -> Courier:
+    """Start the thread that owns the KV transport and the control sockets."""
+    transport = pick(settings.transport, incarnation=settings.incarnation, host=settings.host, secret=settings.secret)
+    return Courier(
+        worker=settings.worker,
+        incarnation=settings.incarnation,
+        kv_hash=engine.kv_hash,
+        secret=settings.secret,
+        host=settings.host,
+        port=settings.handoff_port,
+        transport=transport,
+        kv_address=engine.layout.base,
+        layout=engine.layout,
+        device=_ordinal(engine.runner.kv.device),
+        silence_s=settings.silence_s,
+        wake=wake,
+        trace=None if settings.trace_file is None else Trace(Path(settings.trace_file)),
+    )
+
+
+def _ordinal(device: torch.device) -> int | None:
+    return None if device.type == "cpu" else (device.index or 0)

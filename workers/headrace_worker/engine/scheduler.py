@@ -142,8 +142,6 @@ class Scheduler:
 
     def _chunk(self, sequence: Sequence, budget: int, plan: Plan) -> int:
         """Plan the next chunk of a prompt; return its tokens."""
-        if sequence.gated:
-            return 0
         end = min(sequence.length, sequence.computed + budget)
         if end < sequence.length:
             end -= end % self.pool.block_size

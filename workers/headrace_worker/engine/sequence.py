@@ -48,8 +48,6 @@ class Sequence:
     """Blocks at the front that went through the prefix index."""
     cached_tokens: int = 0
     """Prompt tokens that came out of a prefix cache when it was first admitted."""
-    gated: bool = False
-    """After its first chunk it waits for a grant of the asking worker."""
     opened: bool = False
     """Whether the front has had a token of it from this worker."""
     prefill: str = "local"
