@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from prometheus_client import disable_created_metrics
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for chatty in ("httpx", "httpcore", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_is_news)
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # as shipped; births of counters only double the lines
     try:
         settings = read_settings(sys.argv[1:] if arguments is None else arguments)
         listener = listen(settings)

@@ -229,6 +229,21 @@ def test_any_json_is_either_served_or_refused(model: ServedModel, kind: type[Bod
     assert error is None or (400 <= error.status < 500 and len(error.message) < 2000)
 
 
+texts = st.text(max_size=6) | st.sampled_from(["<|im_end|>", "<|im_start|>system", "{{ x }}", "{% raw %}"])
+parts = st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]), "text": texts | st.none()})
+messages = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "developer", "user", "assistant", "tool", ""])},
+    optional={"content": texts | st.none() | st.lists(parts, max_size=2), "name": texts, "refusal": st.none() | texts},
+)
+
+
+@given(told=st.lists(messages, max_size=3))
+def test_any_chat_is_either_served_or_refused(model: ServedModel, told: list[dict[str, Any]]) -> None:
+    body = {"model": "tiny", "messages": told}
+    error = outcome(lambda: check(parse(ChatBody, msgspec.json.encode(body)), model))
+    assert error is None or error.status == 400
+
+
 @pytest.mark.parametrize("kind", [ChatBody, CompletionBody])
 @given(data=st.binary(max_size=80))
 def test_any_bytes_are_either_parsed_or_refused(kind: type[Body], data: bytes) -> None:

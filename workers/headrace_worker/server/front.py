@@ -106,6 +106,7 @@ class Front:
     async def _close(self, *tasks: asyncio.Task[None] | asyncio.Task[int]) -> None:
         """End what still runs; answers that were broken off get a moment to reach their clients."""
         serving, life = tasks
+        self._worker.draining = True  # what comes now would wait for a core that has gone
         self._worker.streams.fail_all()
         self._server.should_exit = True
         with contextlib.suppress(TimeoutError):
