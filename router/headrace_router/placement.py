@@ -105,9 +105,11 @@ class Placer:
 
     def end(self, placement: Placement) -> None:
         """The request has left the decode worker, whatever the reason."""
-        self.prefilled(placement)
-        placement.decode.load.requests -= 1
-        placement.decode.load.held_bytes -= placement.prompt_bytes
+        if placement.computing is not None:
+            self.prefilled(placement)
+        load = placement.decode.load
+        load.requests -= 1
+        load.held_bytes -= placement.prompt_bytes
 
     def learn(
         self, placement: Placement, hashes: Sequence[int], prefill: str | None, usage: Usage | None, now_s: float
@@ -121,7 +123,8 @@ class Placer:
             usage: counts of the answer; None where it had none.
             now_s: the breakers' clock.
         """
-        self._index.record(hashes, placement.decode.number)
+        if hashes:
+            self._index.record(hashes, placement.decode.number)
         member, predicted = _prefilled_by(placement, prefill)
         if member is None:
             return

@@ -1,7 +1,6 @@
 """The choice of workers: pure scores, the prefix index, loads, breakers, and how placement ties them together."""
 
-import dataclasses
-
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -151,7 +150,7 @@ def test_trust_follows_how_far_predictions_come_true() -> None:
 
 def _worker(name: str, role: str = "decode") -> Worker:
     found = Worker("chat", "decode", f"http://{name}:1", 1, name, name, 1, "")
-    return dataclasses.replace(found, role=role)  # type: ignore[arg-type]  # one of the literals
+    return msgspec.structs.replace(found, role=role)
 
 
 def _fleet(*workers: Worker) -> tuple[Placer, Registry, Deployment]:
@@ -230,7 +229,7 @@ def test_members_survive_updates_and_restarted_workers_are_new_ones() -> None:
     _, registry, deployment = _fleet(_worker("d0"), _worker("d1"))
     first, second = deployment.decoders
     first.load.requests = 3
-    restarted = dataclasses.replace(second.worker, pid=2)
+    restarted = msgspec.structs.replace(second.worker, pid=2)
     assert registry.update([first.worker, restarted], ["chat"]) == [second]
     kept, fresh = registry.deployments["chat"].decoders
     assert kept is first

@@ -89,7 +89,7 @@ def test_nonsense_is_answered_or_closed_and_hurts_nobody_else(parts: list[bytes]
             except ConnectionError:
                 pass  # closed with our bytes unread
             assert (await it.ask(chat())).status == 200
-            assert it.router.metrics.inflight["chat"] == 0
+            assert it.router.metrics.of("chat").inflight == 0
             assert not it.router.waiting
 
     with tempfile.TemporaryDirectory() as folder:
@@ -126,7 +126,7 @@ def test_nonsense_from_a_worker_ends_in_an_answer_or_a_close(parts: list[bytes],
             connection = await it.connect()
             await connection.send(post(chat(stream=stream), headers="Connection: close\r\n"))
             assert await connection.reader.read()
-            assert it.router.metrics.inflight["chat"] == 0
+            assert it.router.metrics.of("chat").inflight == 0
             worker.plain, worker.plain_then_die = None, False
             good = await it.worker("d1")
             await it.publish(good)

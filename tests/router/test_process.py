@@ -111,9 +111,7 @@ def test_a_port_in_use_is_one_sentence_and_exit_status_2() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_running_answers_finish_and_ends_with_0(
-    tmp_path: Path, mock: str, number: signal.Signals
-) -> None:
+def test_a_signal_lets_running_answers_finish_and_exits_0(tmp_path: Path, mock: str, number: signal.Signals) -> None:
     del mock
     with _router(tmp_path) as (process, url), openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as client:
         stream = client.chat.completions.create(model="mock", messages=[{"role": "user", "content": "a"}], stream=True)
@@ -141,9 +139,9 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
             body = b'{"model":"mock","messages":[]}'
             head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n" % len(body)
             client.sendall(head + body)
-            silent.accept()
+            accepted, _ = silent.accept()
             process.send_signal(signal.SIGTERM)
-            with pytest.raises(subprocess.TimeoutExpired):
+            with accepted, pytest.raises(subprocess.TimeoutExpired):
                 process.wait(0.5)
             process.send_signal(signal.SIGTERM)
             assert process.wait(5) == 0
@@ -165,5 +163,5 @@ def test_the_openai_client_reads_our_answers_under_strict_validation(tmp_path: P
         with pytest.raises(openai.NotFoundError, match="serves: mock"):
             client.chat.completions.create(model="none", messages=[])
         with pytest.raises(openai.BadRequestError) as caught:
-            client.chat.completions.create(model="mock", messages="text")  # type: ignore[call-overload]  # on purpose
+            client.chat.completions.create(model="mock", messages="text")  # type: ignore[arg-type]  # on purpose
         assert caught.value.param == "messages"

@@ -40,29 +40,38 @@ class Histogram:
         yield f"{name}_count{{{labels}}} {total}"
 
 
+class ModelMetrics:
+    """What happened to the requests of one model; exchanges keep a reference and add to it."""
+
+    __slots__ = ("codes", "duration", "inflight", "replays", "ttft")
+
+    def __init__(self) -> None:
+        self.codes: Counter[int] = Counter()
+        """By status; 499 is a client that left."""
+        self.inflight = 0
+        self.replays = 0
+        self.ttft = Histogram(_TTFT_BUCKETS_S)
+        """From a whole request to the first byte of its answer."""
+        self.duration = Histogram(_REQUEST_BUCKETS_S)
+
+
 class Metrics:
     """What happened so far; `render` is the only slow call."""
 
     def __init__(self) -> None:
-        self.requests: Counter[tuple[str, int]] = Counter()
-        """By model and status; 499 is a client that left."""
-        self.replays: Counter[str] = Counter()
-        self.inflight: Counter[str] = Counter()
-        self._ttft: dict[str, Histogram] = {}
-        self._duration: dict[str, Histogram] = {}
+        self._models: dict[str, ModelMetrics] = {}
+        self._refused: Counter[int] = Counter()
 
-    def first_byte(self, model: str, seconds: float) -> None:
-        """Note the time from a whole request to the first byte of its answer."""
-        _of(self._ttft, model, _TTFT_BUCKETS_S).observe(seconds)
-
-    def finished(self, model: str, status: int, seconds: float) -> None:
-        """Note the end of a request."""
-        self.requests[model, status] += 1
-        _of(self._duration, model, _REQUEST_BUCKETS_S).observe(seconds)
+    def of(self, model: str) -> ModelMetrics:
+        """Return the figures of a model that is served."""
+        found = self._models.get(model)
+        if found is None:
+            found = self._models[model] = ModelMetrics()
+        return found
 
     def refused(self, status: int) -> None:
         """Note a request that never had a worker; its duration would only blur the others."""
-        self.requests[UNKNOWN_MODEL, status] += 1
+        self._refused[status] += 1
 
     def render(self, workers: Mapping[tuple[str, str], int]) -> bytes:
         """Return the text of a scrape.
@@ -71,40 +80,32 @@ class Metrics:
             workers: how many may be chosen now, by model and role.
         """
         lines: list[str] = []
+        models = [(f'model="{_escape(model)}"', figures) for model, figures in sorted(self._models.items())]
+        codes = [(label, figures.codes) for label, figures in models] + [(f'model="{UNKNOWN_MODEL}"', self._refused)]
         _family(lines, names.ROUTER_REQUESTS, "counter", "Requests answered, by model and HTTP status.")
-        for (model, status), count in sorted(self.requests.items()):
-            lines.append(f'{names.ROUTER_REQUESTS}_total{{model="{_escape(model)}",code="{status}"}} {count}')
+        for label, counts in codes:
+            lines += [
+                f'{names.ROUTER_REQUESTS}_total{{{label},code="{code}"}} {counts[code]}' for code in sorted(counts)
+            ]
         _family(lines, names.ROUTER_REPLAYS, "counter", "Answers that went on at another worker after theirs died.")
-        for model, count in sorted(self.replays.items()):
-            lines.append(f'{names.ROUTER_REPLAYS}_total{{model="{_escape(model)}"}} {count}')
+        lines += [f"{names.ROUTER_REPLAYS}_total{{{label}}} {figures.replays}" for label, figures in models]
         _family(lines, names.ROUTER_INFLIGHT, "gauge", "Requests that are being answered.")
-        for model, count in sorted(self.inflight.items()):
-            lines.append(f'{names.ROUTER_INFLIGHT}{{model="{_escape(model)}"}} {count}')
+        lines += [f"{names.ROUTER_INFLIGHT}{{{label}}} {figures.inflight}" for label, figures in models]
         _family(lines, names.ROUTER_WORKERS, "gauge", "Workers that may be chosen now, by model and role.")
         for (model, role), count in sorted(workers.items()):
             lines.append(f'{names.ROUTER_WORKERS}{{model="{_escape(model)}",role="{role}"}} {count}')
         _family(lines, names.ROUTER_TTFT_SECONDS, "histogram", "From the whole request to the answer's first byte.")
-        _histograms(lines, names.ROUTER_TTFT_SECONDS, self._ttft)
+        for label, figures in models:
+            lines += figures.ttft.lines(names.ROUTER_TTFT_SECONDS, label)
         _family(lines, names.ROUTER_REQUEST_SECONDS, "histogram", "From the whole request to the answer's last byte.")
-        _histograms(lines, names.ROUTER_REQUEST_SECONDS, self._duration)
+        for label, figures in models:
+            lines += figures.duration.lines(names.ROUTER_REQUEST_SECONDS, label)
         return ("\n".join(lines) + "\n").encode()
-
-
-def _of(histograms: dict[str, Histogram], model: str, bounds: tuple[float, ...]) -> Histogram:
-    histogram = histograms.get(model)
-    if histogram is None:
-        histogram = histograms[model] = Histogram(bounds)
-    return histogram
 
 
 def _family(lines: list[str], name: str, kind: str, text: str) -> None:
     full = f"{name}_total" if kind == "counter" else name
     lines += (f"# HELP {full} {text}", f"# TYPE {full} {kind}")
-
-
-def _histograms(lines: list[str], name: str, histograms: Mapping[str, Histogram]) -> None:
-    for model, histogram in sorted(histograms.items()):
-        lines.extend(histogram.lines(name, f'model="{_escape(model)}"'))
 
 
 def _escape(value: str) -> str:

@@ -20,8 +20,7 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.1
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Worker:
+class Worker(msgspec.Struct, frozen=True, cache_hash=True):
     """One worker that is ready, as a state file lists it; a restarted one has another pid and so is another."""
 
     deployment: str

@@ -117,10 +117,11 @@ class Client(asyncio.Protocol):
             self._refuse(ClientError("Upgrades are not supported; send plain HTTP/1.1.", code="upgrade_unsupported"))
         except httptools.HttpParserError as error:
             self._unparsable(error)
-        if was_in_head and self._in_head:
+        if self._in_head and was_in_head:
             # A head that never ends: no header is reported, so its bytes are counted as they come.
             self._count_head(len(data))
-        self._serve()
+        if self._queue or self._continue_due:
+            self._serve()
 
     def pause_writing(self) -> None:
         """Stop reading from the worker: its answer waits there, not in this process."""
@@ -259,8 +260,6 @@ class Client(asyncio.Protocol):
     def _serve(self) -> None:
         if self._serving:
             return  # an answer that was complete at once; the loop below goes on
-        if not self._queue and not self._continue_due and not self._reading_paused:
-            return
         self._serving = True
         while self._queue and not self._active and not self._transport.is_closing():
             item = self._queue.popleft()
@@ -279,7 +278,8 @@ class Client(asyncio.Protocol):
         if self._continue_due and not self._active and not self._queue:
             self._continue_due = False
             self._transport.write(CONTINUE)
-        self._balance()
+        if self._queue or self._reading_paused:
+            self._balance()
 
     def _balance(self) -> None:
         full = len(self._queue) >= MAX_PIPELINED or self._queued_bytes >= MAX_PIPELINED_BYTES
@@ -304,7 +304,8 @@ class Client(asyncio.Protocol):
         self._running = None
         self._last_data_s = time.monotonic()
         if keep and not self._service.draining:
-            self._serve()
+            if self._queue or self._continue_due or self._reading_paused:
+                self._serve()
         elif self._linger_until_s is None:
             self._transport.close()
         elif self._transport.can_write_eof() and not self._transport.is_closing():

@@ -34,7 +34,6 @@ from headrace_router.openai.errors import error_event
 from headrace_router.placement import Placement, Placer
 from headrace_router.resilience.replay import Transcript
 from headrace_router.server.answer import JSON, Answer
-from headrace_router.server.http import returned
 from headrace_router.server.pool import Pool
 from headrace_router.server.upstream import Upstream
 from headrace_router.settings import RouterSettings
@@ -111,6 +110,7 @@ class Exchange:
         "_avoid",
         "_call",
         "_done",
+        "_figures",
         "_first_byte",
         "_hub",
         "_last_s",
@@ -143,7 +143,8 @@ class Exchange:
         self._started_s = self._last_s = hub.now_s()
         self._wait_until_s: float | None = None
         self._retry_at_s = 0.0
-        hub.metrics.inflight[call.model] += 1
+        self._figures = hub.metrics.of(call.model)
+        self._figures.inflight += 1
 
     # --- to a worker --------------------------------------------------------------------------------------
 
@@ -215,7 +216,7 @@ class Exchange:
             return
         self._mode = None
         self._opened = self._opened and self._answer.begun
-        self._hub.metrics.replays[self._call.model] += 1
+        self._figures.replays += 1
         self.start()
 
     def _leave(self) -> None:
@@ -312,13 +313,13 @@ class Exchange:
                 upstream.abort()
             self._failed(f"the worker at {upstream.worker.url} sent a broken frame: {error}")
             return
-        if transcript.heads:
+        if transcript.heads and not self._first_byte:
             self._note_first_byte()
         final = transcript.final
         fields = b"" if self._opened else self._fields(upstream, transcript.prefill)
         if final is not None:
             self._release(upstream, complete=complete)
-            self._settle(200, _header(upstream, _PREFILL) or transcript.prefill, final.usage)
+            self._settle(200, upstream.name_of(_PREFILL) or transcript.prefill, final.usage)
         self._write_payload(payload, fields, last=final is not None)
         if final is None and complete:
             self._failed(f"the worker at {upstream.worker.url} ended its answer without a final frame")
@@ -336,17 +337,17 @@ class Exchange:
             self._answer.body(payload, last=last)
 
     def _forward_plain(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
-        if body:
+        if body and not self._first_byte:
             self._note_first_byte()
         status = upstream.status
         if complete:
             self._upstream = None
-            self._settle(status, _header(upstream, _PREFILL), None)
+            self._settle(status, upstream.name_of(_PREFILL), None)
         if self._opened:
             self._answer.body(body, last=complete)
         elif body or complete:
             self._opened = True
-            fields = returned(upstream.headers) + self._fields(upstream, None)
+            fields = b"".join(upstream.others) + self._fields(upstream, None)
             if complete and not upstream.content_type.startswith(_EVENTS):
                 self._answer.whole(status, fields, body)
             else:
@@ -355,17 +356,16 @@ class Exchange:
 
     def _fields(self, upstream: Upstream, prefill: str | None) -> bytes:
         """Return our own header lines of the answer."""
-        prefill = _header(upstream, _PREFILL) or prefill or PREFILL_LOCAL
-        decode = _header(upstream, _DECODE) or upstream.worker.name
+        prefill = upstream.name_of(_PREFILL) or prefill or PREFILL_LOCAL
+        decode = upstream.name_of(_DECODE) or upstream.worker.name
         lines = f"{HEADER_REQUEST_ID}: {self._call.request_id}\r\n{HEADER_PREFILL}: {prefill}\r\n"
         return f"{lines}{HEADER_DECODE}: {decode}\r\n".encode("latin-1", "replace")
 
     def _note_first_byte(self) -> None:
         assert self._placement is not None
+        self._first_byte = True
         self._hub.placer.prefilled(self._placement)
-        if not self._first_byte:
-            self._first_byte = True
-            self._hub.metrics.first_byte(self._call.model, self._last_s - self._started_s)
+        self._figures.ttft.observe(self._last_s - self._started_s)
 
     # --- ends ---------------------------------------------------------------------------------------------
 
@@ -384,8 +384,10 @@ class Exchange:
         hub, call, placement = self._hub, self._call, self._placement
         self._done = True
         now_s = hub.now_s()
-        hub.metrics.inflight[call.model] -= 1
-        hub.metrics.finished(call.model, status, now_s - self._started_s)
+        figures = self._figures
+        figures.inflight -= 1
+        figures.codes[status] += 1
+        figures.duration.observe(now_s - self._started_s)
         hub.waiting.discard(self)
         if placement is not None:
             if status == 200:
@@ -425,10 +427,3 @@ class Exchange:
             assert self._placement is not None
             self._placement.decode.breaker.failed(now_s)
             self._failed(f"the worker at {upstream.worker.url} has been silent for {silence_s:g} s")
-
-
-def _header(upstream: Upstream, name: bytes) -> str | None:
-    for key, value in upstream.headers:
-        if key == name:
-            return value.decode("latin-1")
-    return None

@@ -73,11 +73,6 @@ def forwarded(request: Request) -> bytes:
     return b"".join([b"%b: %b\r\n" % pair for pair in others])
 
 
-def returned(headers: Headers) -> bytes:
-    """Return the worker's headers that go on to the client."""
-    return b"".join([b"%b: %b\r\n" % pair for pair in headers if pair[0] not in NOT_RETURNED])
-
-
 def chunk(data: bytes) -> bytes:
     """Return `data` as one chunk of a chunked body; nothing for nothing (an empty chunk would end the body)."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

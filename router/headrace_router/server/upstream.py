@@ -2,14 +2,12 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 import httptools
 
 from headrace_router.discovery.file import Worker
-
-if TYPE_CHECKING:
-    from headrace_router.server.http import Headers
+from headrace_router.server.http import NOT_RETURNED
 
 MAX_ANSWER_HEAD_BYTES = 64 * 1024
 DETACHED_S = 5.0
@@ -59,13 +57,15 @@ class Upstream(asyncio.Protocol):
 
     def _reset(self) -> None:
         self.status = 0
-        self.headers: Headers = []
+        self.own: dict[bytes, bytes] = {}
+        """Headers of this hop and about this request (`NOT_RETURNED`), by lower-case name."""
+        self.others: list[bytes] = []
+        """Header lines that go on to the client."""
         self.length: int | None = None
         """Of the answer's body; None where its head does not say."""
         self.content_type = b""
         self.touched = False
         """Whether any byte of an answer to this request has come."""
-        self._chunked = False
         self._head_bytes = 0
         self._head_done = False
         self._complete = False
@@ -105,6 +105,11 @@ class Upstream(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
+    def name_of(self, header: bytes) -> str | None:
+        """Return the worker's name in one of our headers of the answer, if it is there."""
+        value = self.own.get(header)
+        return None if value is None else value.decode("latin-1")
+
     @property
     def closing(self) -> bool:
         """Whether the connection is of no more use."""
@@ -133,7 +138,7 @@ class Upstream(asyncio.Protocol):
         receiver, self._receiver = self._receiver, None
         if receiver is None:
             return
-        if self._head_done and not self._chunked and self.length is None and exc is None:
+        if self._head_done and b"transfer-encoding" not in self.own and self.length is None and exc is None:
             receiver.answered(self, b"", complete=True)
         else:
             receiver.lost(self, f"the worker at {self.worker.url} closed the connection ({exc or 'end of stream'})")
@@ -186,13 +191,12 @@ class Upstream(asyncio.Protocol):
         if self._head_done:
             return
         name = name.lower()
-        self.headers.append((name, value))
-        if name == b"content-length":
-            self.length = int(value)
-        elif name == b"content-type":
+        if name in NOT_RETURNED:
+            self.own[name] = value
+            return
+        self.others.append(b"%b: %b\r\n" % (name, value))
+        if name == b"content-type":
             self.content_type = value
-        elif name == b"transfer-encoding":
-            self._chunked = True
 
     def on_headers_complete(self) -> None:
         """Take the head, unless it is an interim one."""
@@ -202,8 +206,10 @@ class Upstream(asyncio.Protocol):
         if status >= 200:
             self.status = status
             self._head_done = True
+            length = self.own.get(b"content-length")
+            self.length = None if length is None else int(length)
         else:
-            self.headers = []
+            self.own, self.others = {}, []
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece until the end of this read."""
