@@ -22,6 +22,8 @@ class Layout(msgspec.Struct, frozen=True):
     num_blocks: int
     block_bytes: int
     """Bytes of one block of one layer, keys and values together."""
+    device: int = 0
+    """CUDA ordinal where the tensor lies on a GPU."""
 
     def offset(self, layer: int, block: int) -> int:
         """Return the byte offset of one block of one layer from `base`."""

@@ -1,0 +1,359 @@
+"""The prefill worker's half of the courier: decode workers that said hello, their attempts, the writes for them.
+
+Runs on the courier's thread. The rules are in `source`; here they meet the control socket and the transport.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+import zmq
+
+from headrace_api import handoff
+from headrace_api.frames import Token
+from headrace_api.handoff import Message
+from headrace_worker.errors import TransferError
+from headrace_worker.transfer.events import Asked, Event, Settled, Stopped
+from headrace_worker.transfer.identity import Identity
+from headrace_worker.transfer.source import (
+    Action,
+    PostWrite,
+    SendAborted,
+    SendAdmit,
+    SendRefused,
+    Settle,
+    Source,
+    Stop,
+    Terms,
+)
+from headrace_worker.transfer.trace import describe
+from headrace_worker.transfer.transport import Transport, Write
+
+logger = logging.getLogger(__name__)
+_ALIVE_S = 0.5
+_IDLE_ALIVE_S = 5.0
+"""How often a decode worker without attempts is told that we live; also how a vanished one is noticed."""
+_REMEMBERED = 4096
+
+
+class Ready(Protocol):
+    """A CUDA event, as far as the courier needs one."""
+
+    def query(self) -> bool:
+        """Return whether the work before the event has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """The core says: blocks from number `first` of the sequence on lie in our `blocks`, in this layer."""
+
+    attempt: str
+    layer: int | None
+    """None: in all layers (a cache hit)."""
+    first: int
+    blocks: Sequence[int]
+    moment_s: float
+
+
+@dataclass(slots=True, eq=False)
+class _Peer:
+    worker: str
+    incarnation: str
+    terms: Terms
+    route: bytes
+    told_s: float
+    lost: str | None = None
+    """Why the peer is to be dropped: it cannot be reached, or the transport to it failed."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    source: Source
+    peer: _Peer
+    writes: dict[Write, int] = field(default_factory=dict)
+    gates: deque[tuple[Ready | None, Callable[[], list[Action]]]] = field(default_factory=deque)
+    """What the core said, in order, from the first entry whose event has not come yet."""
+
+
+class PrefillSide:
+    """Serves attempts.
+
+    Args:
+        router: the bound control socket.
+        identity: ours.
+        transport: for writes and admissions.
+        emit: takes events for the core.
+        clock: monotonic seconds.
+        trace: takes a record for each settled attempt.
+    """
+
+    def __init__(
+        self,
+        router: zmq.Socket[bytes],
+        identity: Identity,
+        transport: Transport,
+        *,
+        emit: Callable[[Event], None],
+        clock: Callable[[], float],
+        trace: Callable[[dict[str, Any]], None] | None,
+    ) -> None:
+        self._router = router
+        self._identity = identity
+        self._transport = transport
+        self._emit = emit
+        self._clock = clock
+        self._trace = trace
+        self._routes: dict[bytes, _Peer] = {}
+        self._jobs: dict[str, _Job] = {}
+        self._ended: dict[str, None] = {}
+        """Attempts of the past, in order: a late message must not bring one back to life."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether writes or events must be watched closely."""
+        return any(job.writes or job.gates for job in self._jobs.values())
+
+    @property
+    def idle(self) -> bool:
+        """Whether no attempt is known."""
+        return not self._jobs
+
+    # --- what the core says ------------------------------------------------------------------------------------------
+
+    def open(self, attempt: str) -> None:
+        """Give D a first sign of life."""
+        if (job := self._jobs.get(attempt)) is not None:
+            self._send(job.peer, handoff.Alive((attempt,)))
+
+    def start(self, attempt: str) -> None:
+        """Tell D that its attempt starts, so that it grants blocks."""
+        if (job := self._jobs.get(attempt)) is not None:
+            self._perform(job, job.source.start(self._clock()))
+            self._send(job.peer, handoff.Starting(attempt))
+
+    def ready(self, computed: Computed, event: Ready | None = None) -> None:
+        """Take blocks that are ready, or will be once `event` has come."""
+        if (job := self._jobs.get(computed.attempt)) is None:
+            return
+        layers = range(self._identity.layout.num_layers) if computed.layer is None else _only(computed.layer)
+        source, clock = job.source, self._clock
+
+        def say() -> list[Action]:
+            computed_s = computed.moment_s if event is None else clock()
+            return source.ready(layers, computed.first, computed.blocks, computed_s, clock())
+
+        self._gate(job, event, say)
+
+    def finish(self, attempt: str, token: Token, cached_tokens: int) -> None:
+        """Compute of the attempt is over."""
+        if (job := self._jobs.get(attempt)) is not None:
+            self._gate(job, None, lambda: job.source.finish(token, cached_tokens, self._clock()))
+
+    def refuse(self, attempt: str, reason: str) -> None:
+        """The core cannot serve the attempt."""
+        if (job := self._jobs.get(attempt)) is not None:
+            self._perform(job, job.source.refuse(reason, self._clock()))
+
+    def dead(self, incarnation: str) -> None:
+        """A decode worker's processes have ended."""
+        for peer in list(self._routes.values()):
+            if peer.incarnation == incarnation:
+                peer.lost = "its processes have ended"
+
+    # --- what peers say ----------------------------------------------------------------------------------------------
+
+    def receive(self, route: bytes, data: bytes) -> None:
+        """Take one message."""
+        try:
+            message = handoff.decode(data)
+        except msgspec.MsgspecError as error:
+            logger.warning("a hand-off message does not decode", extra={"error": str(error)})
+            return
+        if isinstance(message, handoff.Hello):
+            self._hello(route, message)
+            return
+        peer = self._routes.get(route)
+        if peer is None:
+            self._reply(route, handoff.Refused("", f"prefill worker {self._identity.worker!r} wants a hello first"))
+        elif isinstance(message, handoff.Attempt):
+            self._ask(peer, message)
+        else:
+            self._steer(peer, message)
+
+    def _hello(self, route: bytes, hello: handoff.Hello) -> None:
+        known = next((peer for peer in self._routes.values() if peer.incarnation == hello.incarnation), None)
+        if known is not None and known.lost is not None:
+            self._drop(known, known.lost)
+            known = None
+        for peer in list(self._routes.values()):
+            if peer.worker == hello.worker and peer is not known:
+                self._drop(peer, "it has come back as a new process")
+        try:
+            self._identity.check(hello)
+            self._transport.connect(hello.incarnation, hello.metadata, hello.layout)
+        except TransferError as error:
+            self._reply(route, handoff.Refused("", str(error)))
+            return
+        now = self._clock()
+        if known is None:
+            known = _Peer(hello.worker, hello.incarnation, Terms(self._identity.layout, hello.layout), route, now)
+        self._routes.pop(known.route, None)
+        known.route = route
+        self._routes[route] = known
+        self._send(known, self._identity.welcome())
+
+    def _ask(self, peer: _Peer, message: handoff.Attempt) -> None:
+        if message.attempt in self._jobs or message.attempt in self._ended:
+            return
+        source = Source(message.attempt, peer.terms, queue_deadline_s=message.queue_deadline_s, now=self._clock())
+        self._jobs[message.attempt] = _Job(source, peer)
+        self._emit(Asked(peer.incarnation, peer.worker, message))
+
+    def _steer(self, peer: _Peer, message: Message) -> None:
+        """Take a message about a running attempt; one about an unknown attempt is answered that nothing writes."""
+        if not isinstance(message, handoff.Grant | handoff.Renew | handoff.Abort):
+            return
+        job = self._jobs.get(message.attempt)
+        if job is None:
+            if not isinstance(message, handoff.Renew):
+                self._remember(message.attempt)
+                self._send(peer, handoff.Aborted(message.attempt))
+            return
+        if job.peer.incarnation != peer.incarnation:
+            return
+        # The peer may have said hello again while a write of the attempt was still in flight.
+        job.peer = peer
+        now = self._clock()
+        match message:
+            case handoff.Grant():
+                self._perform(job, job.source.grant(message, now))
+            case handoff.Renew(lease_s=lease_s):
+                self._perform(job, job.source.renew(lease_s, now))
+            case handoff.Abort():
+                self._perform(job, job.source.abort(now))
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """See which events have come and which writes have ended."""
+        for job in list(self._jobs.values()):
+            self._open_gates(job)
+            self._check_writes(job)
+
+    def tick(self) -> None:
+        """Act on deadlines, give signs of life, drop peers that are lost."""
+        for job in list(self._jobs.values()):
+            self._perform(job, job.source.tick(self._clock()))
+        now = self._clock()
+        for peer in list(self._routes.values()):
+            self._tell(peer, now)
+            if peer.lost is not None:
+                self._drop(peer, peer.lost)
+
+    def _tell(self, peer: _Peer, now: float) -> None:
+        attempts = tuple(name for name, job in self._jobs.items() if job.peer is peer and not job.source.ending)
+        if now - peer.told_s >= (_ALIVE_S if attempts else _IDLE_ALIVE_S):
+            peer.told_s = now
+            self._send(peer, handoff.Alive(attempts))
+
+    # --- how actions are performed -----------------------------------------------------------------------------------
+
+    def _perform(self, job: _Job, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case PostWrite():
+                    self._post(job, action)
+                case SendAdmit(admit):
+                    self._admit(job, admit)
+                case SendAborted():
+                    self._send(job.peer, handoff.Aborted(job.source.attempt))
+                case SendRefused(reason):
+                    self._send(job.peer, handoff.Refused(job.source.attempt, reason))
+                case Stop(reason):
+                    self._emit(Stopped(job.source.attempt, reason))
+                case Settle(outcome):
+                    self._settle(job, outcome)
+
+    def _post(self, job: _Job, action: PostWrite) -> None:
+        try:
+            write = self._transport.write(job.peer.incarnation, action.spans)
+        except TransferError as error:
+            self._failed(job, action.number, error)
+            return
+        job.writes[write] = action.number
+        self._check_writes(job)
+
+    def _check_writes(self, job: _Job) -> None:
+        for write, number in list(job.writes.items()):
+            try:
+                ended = self._transport.done(write)
+            except TransferError as error:
+                del job.writes[write]
+                self._failed(job, number, error)
+                continue
+            if ended:
+                del job.writes[write]
+                self._perform(job, job.source.write_done(number, self._clock()))
+
+    def _failed(self, job: _Job, number: int, error: TransferError) -> None:
+        """End the attempt, and have the peer say hello again before the next one: a new connection may work."""
+        job.peer.lost = str(error)
+        self._perform(job, job.source.write_failed(number, str(error), self._clock()))
+
+    def _admit(self, job: _Job, admit: handoff.Admit) -> None:
+        try:
+            self._transport.notify(job.peer.incarnation, handoff.encode(admit))
+        except TransferError as error:
+            job.peer.lost = str(error)
+
+    def _settle(self, job: _Job, outcome: str) -> None:
+        source = job.source
+        del self._jobs[source.attempt]
+        self._remember(source.attempt)
+        self._emit(Settled(source.attempt, outcome, source.sent_bytes, source.transfer_s, source.exposed_s))
+        if self._trace is not None:
+            self._trace(describe(source, outcome, worker=self._identity.worker, peer=job.peer.worker))
+
+    def _gate(self, job: _Job, event: Ready | None, say: Callable[[], list[Action]]) -> None:
+        job.gates.append((event, say))
+        self._open_gates(job)
+
+    def _open_gates(self, job: _Job) -> None:
+        while job.gates and ((event := job.gates[0][0]) is None or event.query()):
+            self._perform(job, job.gates.popleft()[1]())
+
+    # --- peers -------------------------------------------------------------------------------------------------------
+
+    def _drop(self, peer: _Peer, reason: str) -> None:
+        """Forget a peer: its attempts end, and it must say hello before the next one."""
+        logger.info("decode worker dropped", extra={"worker": peer.worker, "reason": reason})
+        for job in list(self._jobs.values()):
+            if job.peer is peer:
+                self._perform(job, job.source.gone(self._clock()))
+        self._reply(peer.route, handoff.Refused("", f"prefill worker {self._identity.worker!r} lost you: {reason}"))
+        self._routes.pop(peer.route, None)
+        self._transport.disconnect(peer.incarnation)
+
+    def _remember(self, attempt: str) -> None:
+        self._ended[attempt] = None
+        if len(self._ended) > _REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+
+    def _send(self, peer: _Peer, message: Message) -> None:
+        if not self._reply(peer.route, message) and peer.lost is None:
+            peer.lost = "it cannot be reached"
+
+    def _reply(self, route: bytes, message: Message) -> bool:
+        try:
+            self._router.send_multipart([route, handoff.encode(message)], zmq.NOBLOCK)
+        except zmq.ZMQError:
+            # The route has gone, or the peer has not read for a thousand messages.
+            return False
+        return True
+
+
+def _only(layer: int) -> range:
+    return range(layer, layer + 1)
