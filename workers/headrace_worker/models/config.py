@@ -46,6 +46,22 @@ class ModelConfig:
         """Return the bytes of keys and values of one token over all layers."""
         return 2 * self.num_layers * self.kv_heads * self.head_dim * dtype.itemsize
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape that the tensor of this canonical name must have (names: see `checkpoint`)."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        shapes: dict[str, tuple[int, ...]] = {
+            **dict.fromkeys(("embed", "head"), (self.vocabulary, self.hidden)),
+            **dict.fromkeys(("norm", "attn_norm", "ffn_norm"), (self.hidden,)),
+            **dict.fromkeys(("k", "v"), (keys, self.hidden)),
+            **dict.fromkeys(("k_bias", "v_bias"), (keys,)),
+            **dict.fromkeys(("gate", "up"), (self.intermediate, self.hidden)),
+            "q": (queries, self.hidden),
+            "q_bias": (queries,),
+            "o": (self.hidden, queries),
+            "down": (self.hidden, self.intermediate),
+        }
+        return shapes[name.rpartition(".")[2]]
+
 
 def rotary_table(config: ModelConfig, length: int, factors: Tensor | None = None) -> Tensor:
     """Return cosines and sines of all positions, (length, head_dim) float32, cosines first.

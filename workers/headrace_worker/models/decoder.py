@@ -48,12 +48,12 @@ class Decoder:
             progress: called with (layers done, layers) after each layer.
         """
         backend, device = self.backend, self.backend.device
-        packed = checkpoint.matrix("embed", backend.dtype)
+        packed = checkpoint.required_matrix("embed", backend.dtype)
         self._embed = backend.weight([packed], None, dense=False)
         if self.config.tied_embedding:
             self._head = self._embed
         else:
-            self._head = backend.weight([checkpoint.matrix("head", backend.dtype)], None, dense=False)
+            self._head = backend.weight([checkpoint.required_matrix("head", backend.dtype)], None, dense=False)
         self._norm = checkpoint.required_vector("norm").to(device)
         self._cos_sin = rotary_table(self.config, max_model_len, checkpoint.rope_factors()).to(device)
         for number in range(self.config.num_layers):
@@ -63,16 +63,16 @@ class Decoder:
     def _load_layer(self, checkpoint: Checkpoint, number: int, *, dense: bool) -> Layer:
         device = self.backend.device
 
-        def fused(*parts: str) -> Weight:
-            matrices = [checkpoint.matrix(f"{number}.{part}", self.backend.dtype) for part in parts]
-            biases = [checkpoint.vector(f"{number}.{part}_bias") for part in parts] if self.config.qkv_bias else []
-            present = [bias for bias in biases if bias is not None]
-            bias = torch.cat(present) if len(present) == len(parts) else None
+        def fused(*parts: str, biased: bool = False) -> Weight:
+            matrices = [checkpoint.required_matrix(f"{number}.{part}", self.backend.dtype) for part in parts]
+            bias = None
+            if biased:
+                bias = torch.cat([checkpoint.required_vector(f"{number}.{part}_bias") for part in parts])
             return self.backend.weight(matrices, bias, dense=dense)
 
         return Layer(
             attn_norm=checkpoint.required_vector(f"{number}.attn_norm").to(device),
-            qkv=fused("q", "k", "v"),
+            qkv=fused("q", "k", "v", biased=self.config.qkv_bias),
             out=fused("o"),
             ffn_norm=checkpoint.required_vector(f"{number}.ffn_norm").to(device),
             gate_up=fused("gate", "up"),

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from headrace_worker.errors import ModelError
 from headrace_worker.kernels.cpu import GROUP, Kind, Packed
-from headrace_worker.models.checkpoint import DENSE_KINDS, Checkpoint
+from headrace_worker.models.checkpoint import DENSE_KINDS, Checkpoint, refuse_biases
 from headrace_worker.models.config import ModelConfig
 
 Tensor = torch.Tensor
@@ -56,7 +56,11 @@ class GgufCheckpoint(Checkpoint):
         end = max((t.data_offset + t.n_bytes for t in self._reader.tensors), default=0)
         if end > path.stat().st_size:
             raise ModelError(f"{path} has {path.stat().st_size} bytes but its tensors end at {end}: it is truncated")
-        self.config = self._read_config()
+        refuse_biases(path, self._tensors, ("attn_q", "attn_k", "attn_v"))
+        try:
+            self.config = self._read_config()
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise ModelError(f"{path} has metadata that describes no decoder of this family: {error}") from error
 
     def _field(self, key: str, default: Any = None) -> Any:
         field = self._reader.fields.get(key)
@@ -89,12 +93,17 @@ class GgufCheckpoint(Checkpoint):
             kv_heads=int(self._field(f"{arch}.attention.head_count_kv", heads)),
             head_dim=int(self._field(f"{arch}.attention.key_length", hidden // heads)),
             vocabulary=int(self._tensors["token_embd.weight"].shape[1]) if "token_embd.weight" in self._tensors else 0,
-            max_context=int(self._required(f"{arch}.context_length")),
+            max_context=self._max_context(arch),
             rope_theta=float(self._field(f"{arch}.rope.freq_base", 10000.0)),
             norm_eps=float(self._field(f"{arch}.attention.layer_norm_rms_epsilon", 1e-5)),
             tied_embedding="output.weight" not in self._tensors,
             qkv_bias="blk.0.attn_q.bias" in self._tensors,
         )
+
+    def _max_context(self, arch: str) -> int:
+        """Return the context up to which attention over all tokens is what the model was trained with."""
+        context = int(self._required(f"{arch}.context_length"))
+        return min(context, int(self._field(f"{arch}.attention.sliding_window") or context))
 
     @override
     def size_bytes(self) -> int:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from headrace_worker.errors import ModelError
 from headrace_worker.kernels.cpu import Packed
-from headrace_worker.models.checkpoint import DENSE_KINDS, Checkpoint
+from headrace_worker.models.checkpoint import DENSE_KINDS, Checkpoint, refuse_biases
 from headrace_worker.models.config import ModelConfig, RopeScaling
 
 Tensor = torch.Tensor
@@ -33,10 +33,7 @@ class SafetensorsCheckpoint(Checkpoint):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        try:
-            raw = json.loads((folder / "config.json").read_text())
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{folder}/config.json cannot be read: {error}") from error
+        raw = _read_json(folder / "config.json")
         self._files: dict[str, Any] = {}
         self._size = 0
         for file in sorted(folder.glob("*.safetensors")):
@@ -49,13 +46,17 @@ class SafetensorsCheckpoint(Checkpoint):
         if not self._files:
             raise ModelError(f"{folder} has no .safetensors files")
         self._check_index()
+        refuse_biases(folder, self._files, ("q_proj", "k_proj", "v_proj"))
         self.config = self._read_config(raw)
 
     def _check_index(self) -> None:
         index = self._folder / "model.safetensors.index.json"
         if not index.is_file():
             return
-        missing = set(json.loads(index.read_text())["weight_map"]) - set(self._files)
+        weight_map = _read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise ModelError(f"{index} has no field 'weight_map' that maps tensors to files")
+        missing = set(weight_map) - set(self._files)
         if missing:
             example = min(missing)
             raise ModelError(f"{self._folder} lacks {len(missing)} tensors of its index, {example!r} among them")
@@ -64,6 +65,9 @@ class SafetensorsCheckpoint(Checkpoint):
         arch = (raw.get("architectures") or ["unknown"])[0]
         if arch not in _ARCHITECTURES:
             raise ModelError(f"{self._folder} holds a {arch!r} model; this worker runs: {', '.join(_ARCHITECTURES)}")
+        activation = raw.get("hidden_act", "silu")
+        if activation != "silu":
+            raise ModelError(f"{self._folder}: the activation {activation!r} is not known; this worker knows silu")
         try:
             heads = int(raw["num_attention_heads"])
             return ModelConfig(
@@ -75,7 +79,7 @@ class SafetensorsCheckpoint(Checkpoint):
                 kv_heads=int(raw.get("num_key_value_heads") or heads),
                 head_dim=int(raw.get("head_dim") or raw["hidden_size"] // heads),
                 vocabulary=int(raw["vocab_size"]),
-                max_context=int(raw["max_position_embeddings"]),
+                max_context=_max_context(raw, arch),
                 rope_theta=_theta(raw),
                 rope_scaling=_scaling(raw),
                 norm_eps=float(raw.get("rms_norm_eps", 1e-5)),
@@ -84,6 +88,8 @@ class SafetensorsCheckpoint(Checkpoint):
             )
         except KeyError as error:
             raise ModelError(f"{self._folder}/config.json lacks the field {error}") from error
+        except (TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
+            raise ModelError(f"{self._folder}/config.json describes no decoder of this family: {error}") from error
 
     @override
     def size_bytes(self) -> int:
@@ -120,6 +126,23 @@ def _stored_name(name: str) -> str:
         return top[name]
     layer, _, part = name.partition(".")
     return f"model.layers.{layer}.{_NAMES[part]}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} holds a JSON {type(content).__name__}, expected an object")
+    return content
+
+
+def _max_context(raw: dict[str, Any], arch: str) -> int:
+    """Return the context up to which attention over all tokens is what the model was trained with."""
+    context = int(raw["max_position_embeddings"])
+    windowed = raw.get("use_sliding_window", arch == "MistralForCausalLM")
+    return min(context, int(raw.get("sliding_window") or context)) if windowed else context
 
 
 def _theta(raw: dict[str, Any]) -> float:
