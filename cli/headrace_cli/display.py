@@ -41,6 +41,8 @@ class Display:
             disable=not self._console.is_terminal,
         )
         self._loading: dict[str, TaskID] = {}
+        self.starting = True
+        """Until all was ready once: a child that ends again and again then ends the whole, which shows its log."""
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -93,12 +95,12 @@ class Display:
 
     def event(self, event: Event) -> None:
         """Print what happened."""
-        for text in sentences(event):
+        for text in sentences(event, crashes=not self.starting):
             self.line(text)
 
 
-def sentences(event: Event) -> Iterator[str]:
-    """Yield the lines that tell an event."""
+def sentences(event: Event, *, crashes: bool = True) -> Iterator[str]:
+    """Yield the lines that tell an event, and for a crash loop the end of the log where `crashes` asks for it."""
     match event:
         case Started(name, pid, restart):
             yield f"{name}: {'starting again' if restart else 'starting'} (process {pid})"
@@ -114,6 +116,6 @@ def sentences(event: Event) -> Iterator[str]:
             yield f"hand-off {prefill} → {decode}: failed, {reason}; trying again"
         case Ended(name, reason, pause_s, failures, lines):
             yield f"{name}: {reason}; starting again in {pause_s:g} s"
-            if failures >= CRASHES_SHOWN:
+            if crashes and failures >= CRASHES_SHOWN:
                 yield f"{name}: has ended {failures} times in a row; the last lines of its log:"
                 yield from (f"  {line}" for line in lines)

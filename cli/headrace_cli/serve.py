@@ -5,20 +5,21 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from headrace_cli.display import CRASHES_SHOWN, Display
+from headrace_cli.display import Display
 from headrace_operator.backend import converge
 from headrace_operator.desired import Desired
 from headrace_operator.errors import CrashLoopError
 from headrace_operator.local.backend import LocalBackend
 from headrace_operator.local.group import end_adopted
-from headrace_operator.local.logs import Follower, last_lines
+from headrace_operator.local.logs import Follower
 from headrace_operator.local.settings import LocalSettings
 from headrace_operator.observed import Failure, Observed
 from headrace_operator.status import conditions, is_ready
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FOLLOW_S = 0.2
-_LINES = 8
+GIVE_UP_AFTER = 2
+"""Before all was ready once, so many ends in a row are the user's answer: one may be an accident, two are a fault."""
 KILLED_STATUS = 130
 
 Welcome = Callable[[str, Sequence[str]], list[str]]
@@ -81,6 +82,7 @@ class _Session:
         observed = await converge(self.desired, self.backend, self._started)
         if self.stopping:
             return
+        self.display.starting = False
         self.backend.publish()
         assert observed.router is not None
         assert self.desired.router is not None
@@ -102,9 +104,9 @@ class _Session:
         self.display.observe(observed)
         if self.stopping:
             return True
-        for name, failure in _failures(observed):
-            if failure.permanent or failure.count >= CRASHES_SHOWN:
-                raise CrashLoopError(self._explain(name, failure))
+        for failure in _failures(observed):
+            if failure.permanent or failure.count >= GIVE_UP_AFTER:
+                raise CrashLoopError(_explain(failure))
         return is_ready(self.desired, observed)
 
     def _served(self, observed: Observed) -> bool:
@@ -122,22 +124,18 @@ class _Session:
         self._missing = missing
         return False
 
-    def _explain(self, name: str, failure: Failure) -> str:
-        """Return a sentence with the end of the log, which says more than an exit code."""
-        lines = last_lines(self.backend.logs()[name], _LINES)
-        times = "" if failure.count == 1 else f" ({failure.count} times in a row)"
-        log = "".join(f"\n  {line}" for line in lines) or "\n  (its log is empty)"
-        return f"{failure.message}{times} and does not start; the last lines of its log:{log}"
+
+def _failures(observed: Observed) -> list[Failure]:
+    """Return how those ended that ended unasked: workers, then the router."""
+    children = (*observed.workers, *((observed.router,) if observed.router is not None else ()))
+    return [child.failure for child in children if child.failure is not None]
 
 
-def _failures(observed: Observed) -> list[tuple[str, Failure]]:
-    """Return what ended unasked: workers, then the router."""
-    found: list[tuple[str, Failure]] = [
-        (worker.name, worker.failure) for worker in observed.workers if worker.failure is not None
-    ]
-    if observed.router is not None and observed.router.failure is not None:
-        found.append(("router", observed.router.failure))
-    return found
+def _explain(failure: Failure) -> str:
+    """Return a sentence with the end of the log, which says more than an exit code."""
+    times = "" if failure.count == 1 else f" ({failure.count} times in a row)"
+    log = "".join(f"\n  {line}" for line in failure.lines) or "\n  (its log is empty)"
+    return f"{failure.message}{times} and does not start; the last lines of its log:{log}"
 
 
 async def _follow(backend: LocalBackend, display: Display) -> None:

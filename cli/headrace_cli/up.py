@@ -4,8 +4,9 @@ import argparse
 import asyncio
 import contextlib
 import json
+import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ def run(options: argparse.Namespace) -> int:
             drain_deadline_s=options.drain,
         )
         with Display() as display:
-            return bring_up(models.fetch(desired, display, models.resolve), settings, display, follow=options.logs)
+            with _sigterm_as_interrupt():
+                desired = models.fetch(desired, display, models.resolve)
+            return bring_up(desired, settings, display, follow=options.logs)
 
 
 def bring_up(desired: Desired, settings: LocalSettings, display: Display, *, follow: bool) -> int:
@@ -98,6 +101,16 @@ def welcome(url: str, deployments: Sequence[str]) -> list[str]:
         "",
         "Ctrl-C lets running requests finish and ends; a second one ends at once.",
     ]
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Leave a download through the same door on SIGTERM as on Ctrl-C, so that folders are removed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_address(host: str, port: int) -> None:

@@ -37,6 +37,8 @@ class Failure:
     message: str
     permanent: bool = False
     """Starting again cannot help: its settings were refused."""
+    lines: tuple[str, ...] = ()
+    """The end of what it logged, from its last start on."""
 
 
 @dataclass(frozen=True, slots=True)

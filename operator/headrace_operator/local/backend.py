@@ -73,7 +73,6 @@ class LocalBackend:
         if not become_subreaper():
             logger.debug("no subreaper here: orphans of a worker's group are reaped by the system")
         self._stack.callback(become_subreaper, on=False)
-        await self._stack.enter_async_context(self._client)
         await self._stack.enter_async_context(self._tasks)
         self._spawn(self._trim_logs())
         self._write_state()

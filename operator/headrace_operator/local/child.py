@@ -15,7 +15,7 @@ from headrace_operator.local.backoff import pause_s
 from headrace_operator.local.client import Client, Readiness
 from headrace_operator.local.events import BecameReady, BecameUnready, Drained, Ended, Event, Started
 from headrace_operator.local.group import ProcessGroup, describe_exit
-from headrace_operator.local.logs import last_lines
+from headrace_operator.local.logs import last_lines, size_of
 from headrace_operator.local.settings import LocalSettings
 from headrace_operator.local.state import read_json
 from headrace_operator.observed import Failure, Phase, Progress
@@ -63,6 +63,7 @@ class Child(ABC):
         self._drained = asyncio.Event()
         self._overdue = False
         self._starts = 0
+        self._logged_before = 0
         self._ready_at: float | None = None
 
     @abstractmethod
@@ -108,6 +109,7 @@ class Child(ABC):
         """Live through one start of the process, from its command to the proof of its end."""
         self.phase, self.url, self.progress, self._ready_at = Phase.STARTING, None, None, None
         self.models = frozenset()
+        self._logged_before = size_of(self.log)
         ready_file = self._settings.folder / f"{self.name}.ready.json"
         try:
             ready_file.unlink(missing_ok=True)
@@ -176,9 +178,9 @@ class Child(ABC):
         now = asyncio.get_running_loop().time()
         healthy = self._ready_at is not None and now - self._ready_at >= self._settings.healthy_after_s
         count = 1 if healthy or self.failure is None else self.failure.count + 1
-        lines = tuple(last_lines(self.log, _SHOWN_LINES))
+        lines = tuple(last_lines(self.log, _SHOWN_LINES, self._logged_before))
         self.phase, self.progress = Phase.BACKOFF, None
-        self.failure = Failure(count, f"{self.name} {reason}", permanent)
+        self.failure = Failure(count, f"{self.name} {reason}", permanent, lines)
         self._report(Ended(self.name, reason, self._pause_s(), count, lines))
         self._changed()
 

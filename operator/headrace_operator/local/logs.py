@@ -8,11 +8,23 @@ _TAIL_BYTES = 64 * 1024
 _KEPT_BYTES = 1024 * 1024
 
 
-def last_lines(path: Path, count: int) -> list[str]:
-    """Return the last `count` lines that are not empty; none where there is no file."""
+def size_of(path: Path) -> int:
+    """Return the bytes in a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def last_lines(path: Path, count: int, since: int = 0) -> list[str]:
+    """Return the last `count` lines that are not empty; none where there is no file.
+
+    `since` leaves out what lies before that byte; a file that was cut since then is read from its start.
+    """
     try:
         with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, since if since <= size else 0, size - _TAIL_BYTES))
             text = file.read().decode(errors="replace")
     except OSError:
         return []

@@ -5,11 +5,10 @@ import random
 import time
 from dataclasses import dataclass
 
-import httpx
-
 from headrace_operator.desired import Template
 from headrace_operator.errors import ProbeError
 from headrace_operator.local.client import Client
+from headrace_operator.local.exchange import ExchangeError
 from headrace_operator.observed import Worker
 
 _BLOCKS = 3
@@ -47,8 +46,8 @@ async def try_handoff(
         status, prefilled_by, body = await client.complete(
             decode.url, prefill.url, decode.deployment, _prompt(template), deadline_s
         )
-    except (httpx.HTTPError, OSError) as error:
-        raise ProbeError(f"{decode.name} did not answer the trial: {type(error).__name__} {error}".rstrip()) from error
+    except ExchangeError as error:
+        raise ProbeError(f"{decode.name} did not answer the trial: {error}") from error
     took_s = time.monotonic() - began
     if status != 200:
         raise ProbeError(f"{decode.name} answered the trial with HTTP {status}: {body}")

@@ -1,0 +1,89 @@
+"""One HTTP exchange: what comes back, and every way in which it can fail."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from headrace_operator.local.exchange import Answer, ExchangeError, exchange
+
+
+def talk(reply: bytes | None, *, body: bytes | None = None, deadline_s: float = 5.0) -> tuple[Answer, bytes]:
+    """Return the answer that a server's `reply` makes, and what the server was sent; None: it never replies."""
+
+    async def scenario() -> tuple[Answer, bytes]:
+        seen = bytearray()
+        done = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen.extend(await reader.readuntil(b"\r\n\r\n"))
+            if body is not None:
+                seen.extend(await reader.readexactly(len(body)))
+            if reply is None:
+                await done.wait()
+            writer.write(reply or b"")
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server:
+            try:
+                url = f"http://127.0.0.1:{port}/path"
+                return await exchange(url, deadline_s=deadline_s, body=body, headers={"x-a": "b"}), bytes(seen)
+            finally:
+                done.set()
+
+    return asyncio.run(scenario())
+
+
+def test_a_question_is_a_get_and_a_body_makes_it_a_post() -> None:
+    answer, seen = talk(b"HTTP/1.1 200 OK\r\nX-Who: me\r\ncontent-length: 2\r\n\r\nhi")
+    assert answer == Answer(200, {"x-who": "me", "content-length": "2"}, b"hi")
+    assert seen.startswith(b"GET /path HTTP/1.1\r\nhost: 127.0.0.1:")
+    assert b"x-a: b\r\n" in seen
+    _, seen = talk(b"HTTP/1.1 204 No Content\r\n\r\n", body=b"{}")
+    assert seen.startswith(b"POST /path ")
+    assert seen.endswith(b"content-length: 2\r\nx-a: b\r\n\r\n{}")
+
+
+def test_chunks_are_joined() -> None:
+    answer, _ = talk(b"HTTP/1.1 503 x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1;x=y\r\nd\r\n0\r\n\r\n")
+    assert (answer.status, answer.body) == (503, b"abcd")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"SSH-2.0\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 \r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nab\r\n0\r\n\r\n",
+    ],
+)
+def test_an_answer_that_is_none_is_an_error(reply: bytes) -> None:
+    with pytest.raises(ExchangeError):
+        talk(reply)
+
+
+def test_silence_is_an_error_at_the_deadline() -> None:
+    with pytest.raises(ExchangeError, match=r"no answer within 0\.05 s"):
+        talk(None, deadline_s=0.05)
+
+
+@pytest.mark.parametrize("url", [lambda port: f"http://127.0.0.1:{port}", lambda _: "http://"])
+def test_nobody_listening_is_an_error(url: Callable[[int], str]) -> None:
+    async def scenario() -> None:
+        server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        server.close()
+        await server.wait_closed()
+        with pytest.raises(ExchangeError):
+            await exchange(url(port), deadline_s=5)
+
+    asyncio.run(scenario())
