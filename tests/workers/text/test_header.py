@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from headrace_worker.errors import ModelError
-from headrace_worker.text.header import read_header
+from headrace_worker.models.header import read_header
 
 
 def test_wanted_values_are_read_and_others_passed_over(
@@ -14,7 +14,7 @@ def test_wanted_values_are_read_and_others_passed_over(
 ) -> None:
     path = write_gguf(byte_level, add_bos=True)
     keys = {"tokenizer.ggml.tokens", "tokenizer.ggml.add_bos_token", "tokenizer.ggml.eos_token_id"}
-    assert read_header(path, keys.__contains__) == {
+    assert read_header(path, keys.__contains__).values == {
         "tokenizer.ggml.tokens": byte_level["tokens"],
         "tokenizer.ggml.add_bos_token": True,
         "tokenizer.ggml.eos_token_id": 1,

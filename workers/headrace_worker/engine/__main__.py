@@ -111,7 +111,8 @@ def _die_with_parent() -> None:
 
 
 def _watch_lifeline() -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     os._exit(1)
 
 

@@ -4,6 +4,8 @@ Letters of shapes: T tokens (rows) of a step, I inputs, O outputs, H query heads
 N blocks, B tokens per block, V vocabulary.
 """
 
+import math
+import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -108,7 +110,11 @@ class Backend(ABC):
     def kv_cache(self, num_layers: int, num_blocks: int, kv_heads: int, block_size: int, dim: int) -> Tensor:
         """Return the zeroed KV tensor (layer, block, K/V, head, token, dim)."""
         shape = (num_layers, num_blocks, 2, kv_heads, block_size, dim)
-        return torch.zeros(shape, dtype=self.dtype, device=self.device)
+        if self.device.type != "cpu":
+            return torch.zeros(shape, dtype=self.dtype, device=self.device)
+        # An anonymous mapping is zero without being touched: blocks cost memory from their first use on.
+        memory = mmap.mmap(-1, math.prod(shape) * self.dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return torch.frombuffer(memory, dtype=self.dtype).view(shape)
 
 
 def chunk_attention(qkv: Tensor, kv: Tensor, chunk: Chunk) -> Tensor:

@@ -1,5 +1,6 @@
 """Reads GGUF files: Llama-family decoders in every quantization that the `gguf` package can dequantize."""
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from headrace_worker.errors import ModelError
 from headrace_worker.kernels.cpu import GROUP, Kind, Packed
 from headrace_worker.models.checkpoint import DENSE_KINDS, Checkpoint, refuse_biases
 from headrace_worker.models.config import ModelConfig
+from headrace_worker.models.header import StoredTensor, read_header
 
 Tensor = torch.Tensor
 _ARCHITECTURES = ("llama", "qwen2")
@@ -25,10 +27,16 @@ _KINDS = {
     gguf.GGMLQuantizationType.Q4_0: Kind.Q4,
     gguf.GGMLQuantizationType.Q4_1: Kind.Q4,
 }
-_GROUP_BYTES = {
-    gguf.GGMLQuantizationType.Q8_0: 34,
-    gguf.GGMLQuantizationType.Q4_0: 18,
-    gguf.GGMLQuantizationType.Q4_1: 20,
+_STORED_GROUPS = {
+    gguf.GGMLQuantizationType.Q8_0: np.dtype([("scale", "<f2"), ("values", "V32")]),
+    gguf.GGMLQuantizationType.Q4_0: np.dtype([("scale", "<f2"), ("values", "V16")]),
+    gguf.GGMLQuantizationType.Q4_1: np.dtype([("scale", "<f2"), ("offset", "<f2"), ("values", "V16")]),
+}
+_NIBBLES = np.dtype([("scale", "<f4"), ("offset", "<f4"), ("values", "V16")])
+_PACKED_GROUPS = {
+    gguf.GGMLQuantizationType.Q8_0: np.dtype([("scale", "<f4"), ("values", "V32")]),
+    gguf.GGMLQuantizationType.Q4_0: _NIBBLES,
+    gguf.GGMLQuantizationType.Q4_1: _NIBBLES,
 }
 _NAMES = {
     "attn_norm": "attn_norm",
@@ -48,25 +56,22 @@ class GgufCheckpoint(Checkpoint):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            self._reader = gguf.GGUFReader(path)
-        except (ValueError, OSError, IndexError, KeyError) as error:
-            raise ModelError(f"{path} is no readable GGUF file (truncated, or another format): {error}") from error
-        self._tensors: dict[str, Any] = {tensor.name: tensor for tensor in self._reader.tensors}
-        end = max((t.data_offset + t.n_bytes for t in self._reader.tensors), default=0)
-        if end > path.stat().st_size:
-            raise ModelError(f"{path} has {path.stat().st_size} bytes but its tensors end at {end}: it is truncated")
+        header = read_header(path, lambda key: not key.startswith("tokenizer."))
+        self._values = header.values
+        self._tensors = {tensor.name: tensor for tensor in header.tensors}
+        end = max((tensor.offset + _size_bytes(tensor) for tensor in header.tensors), default=0)
+        size = path.stat().st_size
+        if end > size:
+            raise ModelError(f"{path} has {size} bytes but its tensors end at {end}: it is truncated; fetch it again")
         refuse_biases(path, self._tensors, ("attn_q", "attn_k", "attn_v"))
+        self._bytes = np.memmap(path, mode="r")
         try:
             self.config = self._read_config()
         except (TypeError, ValueError, ZeroDivisionError) as error:
             raise ModelError(f"{path} has metadata that describes no decoder of this family: {error}") from error
 
     def _field(self, key: str, default: Any = None) -> Any:
-        field = self._reader.fields.get(key)
-        if field is None:
-            return default
-        return field.contents()
+        return self._values.get(key, default)
 
     def _required(self, key: str) -> Any:
         value = self._field(key)
@@ -76,7 +81,7 @@ class GgufCheckpoint(Checkpoint):
 
     def _read_config(self) -> ModelConfig:
         arch = str(self._required("general.architecture"))
-        if arch not in _ARCHITECTURES or f"{arch}.expert_count" in self._reader.fields:
+        if arch not in _ARCHITECTURES or f"{arch}.expert_count" in self._values:
             known = ", ".join(_ARCHITECTURES)
             raise ModelError(f"{self._path} holds a {arch!r} model; this worker runs dense models of: {known}")
         heads = int(self._required(f"{arch}.attention.head_count"))
@@ -107,7 +112,7 @@ class GgufCheckpoint(Checkpoint):
 
     @override
     def size_bytes(self) -> int:
-        return sum(int(tensor.n_bytes) for tensor in self._tensors.values())
+        return sum(map(_size_bytes, self._tensors.values()))
 
     @override
     def rope_factors(self) -> Tensor | None:
@@ -119,20 +124,25 @@ class GgufCheckpoint(Checkpoint):
         if stored is None:
             raise ModelError(f"{self._path} has no tensor {_stored_name(name)}.weight")
         inputs, outputs = int(stored.shape[0]), int(stored.shape[1])
-        kind = _KINDS.get(stored.tensor_type)
+        kind = _KINDS.get(_type_of(stored))
         if kind is None or (inputs % GROUP and kind not in DENSE_KINDS.values()):
             data, kind = self._dequantized(stored, dtype), DENSE_KINDS[dtype]
         else:
-            data = _repacked(stored)
+            data = _repacked(self._raw(stored), _type_of(stored))
         return Packed(self._in_order(name, data.view(outputs, -1)), kind, inputs, outputs)
 
-    def _dequantized(self, stored: Any, dtype: torch.dtype) -> Tensor:
+    def _raw(self, stored: StoredTensor) -> Any:
+        """Return the stored bytes, (rows, bytes of a row) uint8; not copied."""
+        size = _size_bytes(stored)
+        return self._bytes[stored.offset : stored.offset + size].reshape(-1, size // max(1, prod(stored.shape[1:])))
+
+    def _dequantized(self, stored: StoredTensor, dtype: torch.dtype) -> Tensor:
+        kind = _type_of(stored)
         try:
-            values = gguf.quants.dequantize(np.array(stored.data), stored.tensor_type)
+            values = gguf.quants.dequantize(np.array(self._raw(stored)), kind)
         except NotImplementedError as error:
-            raise ModelError(
-                f"{self._path}: {stored.name} is {stored.tensor_type.name}, which cannot be dequantized here"
-            ) from error
+            sentence = f"{self._path}: {stored.name} is {kind.name}, which cannot be dequantized here"
+            raise ModelError(sentence) from error
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(dtype)
 
     def _in_order(self, name: str, rows: Tensor) -> Tensor:
@@ -168,24 +178,36 @@ def _stored_name(name: str) -> str:
     return f"blk.{layer}.{_NAMES[part]}"
 
 
-def _repacked(stored: Any) -> Tensor:
-    """Return the stored bytes in the kernels' form: quantized groups get their float16 scales as float32.
+def _type_of(stored: StoredTensor) -> gguf.GGMLQuantizationType:
+    try:
+        return gguf.GGMLQuantizationType(stored.kind)
+    except ValueError as error:
+        raise ModelError(
+            f"{stored.name} has the unknown GGML type {stored.kind}; is the file from the future?"
+        ) from error
+
+
+def _size_bytes(stored: StoredTensor) -> int:
+    group, group_bytes = gguf.GGML_QUANT_SIZES[_type_of(stored)]
+    return int(prod(stored.shape) // group * group_bytes)
+
+
+def _repacked(raw: Any, kind: gguf.GGMLQuantizationType) -> Tensor:
+    """Return rows of stored bytes in the kernels' form: quantized groups get their float16 scales as float32.
 
     Groups in the file (GGUF specification): Q8_0 is a scale and 32 signed bytes, Q4_0 a scale and 16 bytes of nibbles
     around 8, Q4_1 has a scale and an offset before its nibbles.
     """
     types = gguf.GGMLQuantizationType
-    raw = torch.from_numpy(np.array(stored.data))
     dense = {types.F32: torch.float32, types.F16: torch.float16, types.BF16: torch.bfloat16}
-    if stored.tensor_type in dense:
-        return raw.view(dense[stored.tensor_type])
-    groups = raw.view(raw.shape[0], raw.shape[1] // _GROUP_BYTES[stored.tensor_type], -1)
-    scale = groups[..., :2].contiguous().view(torch.float16).float()
-    if stored.tensor_type == types.Q8_0:
-        parts = [scale.view(torch.uint8), groups[..., 2:]]
-    elif stored.tensor_type == types.Q4_0:
-        parts = [scale.view(torch.uint8), (scale * -8).view(torch.uint8), groups[..., 2:]]
-    else:
-        offset = groups[..., 2:4].contiguous().view(torch.float16).float()
-        parts = [scale.view(torch.uint8), offset.view(torch.uint8), groups[..., 4:]]
-    return torch.cat(parts, dim=-1).view(raw.shape[0], -1)
+    if kind in dense:
+        return torch.from_numpy(np.array(raw)).view(dense[kind])
+    stored = raw.view(_STORED_GROUPS[kind])
+    packed = np.empty(stored.shape, _PACKED_GROUPS[kind])
+    packed["scale"] = stored["scale"]
+    packed["values"] = stored["values"]
+    if kind == types.Q4_0:
+        packed["offset"] = packed["scale"] * -8
+    elif kind == types.Q4_1:
+        packed["offset"] = stored["offset"]
+    return torch.from_numpy(packed.view(np.uint8))

@@ -41,4 +41,4 @@ class Runner:
         size = min(chunk_tokens, self._block_size)
         self.run(Work([Row([0] * size, 0, [0], _GREEDY)]))
         self.run(Work([Row([0], 0, [0], _GREEDY)]))
-        self.kv[:, 0].zero_()
+        self.kv[:, :1].zero_()

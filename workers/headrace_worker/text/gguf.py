@@ -8,7 +8,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import Metaspace
 
 from headrace_worker.errors import ModelError
-from headrace_worker.text.header import read_header
+from headrace_worker.models.header import read_header
 from headrace_worker.text.pieces import byte_level, plain, sentencepiece
 from headrace_worker.text.pretokenizers import cut_for
 from headrace_worker.text.template import ChatTemplate
@@ -25,7 +25,7 @@ class _Fields:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._values = read_header(path, lambda key: key.startswith("tokenizer."))
+        self._values = read_header(path, lambda key: key.startswith("tokenizer.")).values
 
     def text(self, key: str) -> str | None:
         value = self._values.get(key)
