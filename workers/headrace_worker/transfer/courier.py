@@ -194,8 +194,8 @@ class Courier:
             self._ring()
 
     def _ring(self) -> None:
-        # A full pair means that the courier is being woken already.
-        with suppress(BlockingIOError):
+        # A full pair means that the courier is being woken already, a closed one that it has ended.
+        with suppress(OSError):
             self._rope.send(b"\0")
 
     # --- the courier's thread ----------------------------------------------------------------------------------------
