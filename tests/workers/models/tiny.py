@@ -1,8 +1,9 @@
 """Tiny random decoders: transformers' own model, its files, and the worker's decoder over them."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gguf
@@ -101,8 +102,19 @@ def write_gguf(
     *,
     rope_divisors: Tensor | None = None,
     leave_out: str = "",
+    kinds: Mapping[str, Types] = MappingProxyType({}),
 ) -> Path:
-    """Write the model with its matrices stored as `kind`; the model's own weights become what the file says."""
+    """Write the model with its matrices stored as `kind`; the model's own weights become what the file says.
+
+    Args:
+        model: transformers' model.
+        path: of the file.
+        kind: of every matrix that `kinds` does not name.
+        architecture: as the file names it.
+        rope_divisors: of the rotary frequencies.
+        leave_out: a tensor that the file lacks.
+        kinds: of some parts of a layer, `attn_v` for example.
+    """
     config = model.config
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(config.num_hidden_layers)
@@ -124,7 +136,8 @@ def write_gguf(
             continue
         permutes = architecture == "llama" and (".attn_q." in stored or ".attn_k." in stored)
         heads = (parameter.shape[0] // config.head_dim) if permutes else 0
-        _add_tensor(writer, stored, parameter, heads, kind)
+        part = stored.split(".")[-2]
+        _add_tensor(writer, stored, parameter, heads, kinds.get(part, kind))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -201,9 +214,11 @@ def make_kv(decoder: Decoder, num_blocks: int = 16, block_size: int = 16) -> Ten
 
 
 @torch.inference_mode()
-def step_logits(decoder: Decoder, kv: Tensor, rows: Sequence[Row]) -> list[Tensor]:
+def step_logits(
+    decoder: Decoder, kv: Tensor, rows: Sequence[Row], on_layer: Callable[[int], None] | None = None
+) -> list[Tensor]:
     """Run one step; return the logits (tokens, V) of every token of each row, in the order of `rows`."""
-    work = Work(rows)
+    work = Work(rows, on_layer)
     order = arrange(work)
     batch = build(work, order, kv.shape[4], decoder.backend.device)
     batch = dataclasses.replace(batch, logit_rows=torch.arange(batch.ids.shape[0]))
