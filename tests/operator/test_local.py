@@ -111,7 +111,7 @@ def local(tmp_path: Path) -> Iterator[Opener]:
         ready_poll_s=0.05,
         backoff_first_s=0.05,
         drain_deadline_s=10,
-        probe_rest_s=0.05,
+        probe_rest_first_s=0.05,
     )
 
     @asynccontextmanager

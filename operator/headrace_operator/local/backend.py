@@ -22,6 +22,7 @@ from headrace_operator.actions import (
 from headrace_operator.desired import DeploymentName, Pool, Role, WorkerName
 from headrace_operator.errors import ProbeError
 from headrace_operator.local import logs
+from headrace_operator.local.backoff import pause_s
 from headrace_operator.local.child import Surroundings
 from headrace_operator.local.client import Client
 from headrace_operator.local.events import Event, HandoffFailed, HandoffVerified
@@ -58,6 +59,7 @@ class LocalBackend:
         self._secrets: dict[DeploymentName, str] = {}
         self._verified: set[Pair] = set()
         self._probed: set[Pair] = set()
+        self._failed: dict[Pair, int] = {}
         self._routed: tuple[Endpoint, ...] = ()
         self._discovery = settings.folder / "state.json"
         self._written: dict[Path, dict[str, Any]] = {}
@@ -99,6 +101,7 @@ class LocalBackend:
         workers = tuple(child.snapshot() for child in self._workers.values())
         alive = {worker.incarnation for worker in workers}
         self._verified = {pair for pair in self._verified if {pair.prefill, pair.decode} <= alive}
+        self._failed = {pair: count for pair, count in self._failed.items() if {pair.prefill, pair.decode} <= alive}
         return Observed(
             pools=tuple(self._pools.values()),
             workers=workers,
@@ -216,7 +219,8 @@ class LocalBackend:
             )
         except (ProbeError, KeyError) as error:
             self._report(HandoffFailed(action.prefill, action.decode, str(error)))
-            await asyncio.sleep(self._settings.probe_rest_s)
+            failures = self._failed[action.pair] = self._failed.get(action.pair, 0) + 1
+            await asyncio.sleep(pause_s(failures, self._settings.probe_rest_first_s, self._settings.probe_rest_most_s))
         else:
             self._verified.add(action.pair)
             self._report(HandoffVerified(action.prefill, action.decode, handoff.size_bytes, handoff.took_s))

@@ -39,8 +39,11 @@ class LocalSettings:
     """A child that was ready this long starts anew at the first pause when it fails."""
     probe_deadline_s: float = 60.0
     """How long one trial hand-off may take."""
-    probe_rest_s: float = 2.0
-    """Pause after a trial that failed."""
+    probe_rest_first_s: float = 0.2
+    """Pause after a trial that failed; it doubles with each failure of the pair. The first one after a restart often
+    fails: the decode worker still knows the old incarnation and learns of the new one by this."""
+    probe_rest_most_s: float = 10.0
+    """Longest pause between two trials of a pair."""
     end_deadline_s: float = 10.0
     """How long a killed group may take to disappear before that is reported as an error."""
     log_bytes: int = 16 * 1024 * 1024
