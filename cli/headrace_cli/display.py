@@ -45,7 +45,6 @@ class Display:
         """Until all was ready once: a child that ends again and again then ends the whole, which shows its log."""
 
     def __enter__(self) -> Self:
-        self._bars.start()
         return self
 
     def __exit__(
@@ -62,7 +61,7 @@ class Display:
     @contextlib.contextmanager
     def download(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """Give a function of (done, total) bytes that shows how far a download is."""
-        task = self._bars.add_task(f"fetching {what}", total=None)
+        task = self._add(f"fetching {what}")
         told = 0.0
 
         def progress(done: int, total: int) -> None:
@@ -75,7 +74,7 @@ class Display:
         try:
             yield progress
         finally:
-            self._bars.remove_task(task)
+            self._remove(task)
 
     def observe(self, observed: Observed) -> None:
         """Show how far the starting workers are."""
@@ -83,7 +82,7 @@ class Display:
             progress = worker.progress
             if worker.phase is Phase.STARTING and progress is not None and progress.total_bytes:
                 if worker.name not in self._loading:
-                    self._loading[worker.name] = self._bars.add_task(worker.name, total=None)
+                    self._loading[worker.name] = self._add(worker.name)
                 self._bars.update(
                     self._loading[worker.name],
                     description=f"{worker.name} {progress.stage}",
@@ -91,12 +90,24 @@ class Display:
                     total=progress.total_bytes,
                 )
             elif (task := self._loading.pop(worker.name, None)) is not None:
-                self._bars.remove_task(task)
+                self._remove(task)
 
     def event(self, event: Event) -> None:
         """Print what happened."""
         for text in sentences(event, crashes=not self.starting):
             self.line(text)
+
+    def _add(self, description: str) -> TaskID:
+        """Show a bar; drawing runs only while there is one, since a service stays for weeks."""
+        if not self._bars.tasks:
+            self._bars.start()
+        return self._bars.add_task(description, total=None)
+
+    def _remove(self, task: TaskID) -> None:
+        self._bars.remove_task(task)
+        if not self._bars.tasks:
+            with contextlib.suppress(OSError):
+                self._bars.stop()
 
 
 def sentences(event: Event, *, crashes: bool = True) -> Iterator[str]:

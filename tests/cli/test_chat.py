@@ -2,14 +2,21 @@
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headrace_cli.main import main
+
+DEADLINE_S = 20.0
 
 
 class Server(ThreadingHTTPServer):
@@ -20,6 +27,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.bodies: list[dict[str, Any]] = []
+        self.left = threading.Event()
 
     @property
     def url(self) -> str:
@@ -40,6 +48,11 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(400, json.dumps({"error": {"message": "too long by 3 tokens"}}))
         elif question == "break":
             self.answer(200, _event("so ") + 'data: {"error": {"message": "the worker has gone"}}\n\n')
+        elif question == "endless":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(_event("first").encode())
+            self.server.left.wait(DEADLINE_S)
         elif question == "nonsense":
             self.answer(200, "data: {\n\n")
         else:
@@ -66,6 +79,7 @@ def server() -> Iterator[Server]:
         thread = threading.Thread(target=it.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield it
+        it.left.set()
         it.shutdown()
         thread.join()
 
@@ -137,3 +151,30 @@ def test_an_address_that_is_none_is_a_sentence(capsys: pytest.CaptureFixture[str
     text = capsys.readouterr().err
     assert text.startswith("headrace: ")
     assert "internal error" not in text
+
+
+@pytest.mark.processes
+def test_ctrl_c_interrupts_an_answer_and_the_conversation_goes_on(server: Server) -> None:
+    root = Path(__file__).parents[2]
+    folders = os.pathsep.join(str(root / name) for name in ("cli", "crds", "operator", "router", "workers"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "headrace_cli", "chat", "--url", server.url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": folders},
+    )
+    with process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(b"endless\n")
+            process.stdin.flush()
+            assert process.stdout.read(5) == b"first"
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(b"hello\n", timeout=DEADLINE_S)
+        finally:
+            process.kill()
+    assert output == " …\nI have 3\n".encode()
+    assert errors == b""
+    assert process.returncode == 0
