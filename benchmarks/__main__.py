@@ -1,11 +1,11 @@
-"""`python -m benchmarks [NAME …]`: run the benchmarks one after the other, write results/latest.json and its plot."""
+"""`python -m benchmarks [NAME …]`: run the benchmarks one after the other, renew docs/benchmarks.md."""
 
 import argparse
 import subprocess
 import sys
 import time
 
-from benchmarks import plot, rows
+from benchmarks import document, rows
 
 PARTS = {
     "engine": "tokens per second beside HF transformers",
@@ -35,8 +35,8 @@ def main() -> int:
         if done.returncode:
             failed.append(name)
     if rows.LATEST.exists():
-        plot.draw(rows.LATEST, rows.LATEST.with_suffix(".png"))
-        print(f"rows: {rows.LATEST}\nplot: {rows.LATEST.with_suffix('.png')}")
+        document.write(rows.LATEST)
+        print(f"rows: {rows.LATEST}\npage: {document.PAGE}\nplot: {document.PLOT}")
     if failed:
         print(f"failed or missed a target: {', '.join(failed)}")
     return 1 if failed else 0

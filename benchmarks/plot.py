@@ -1,16 +1,11 @@
 """Draws the rows of a results file: ours against the peer's, as ratios with their targets."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-
-from benchmarks import rows
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 OURS, MISSED, GOAL = "#2a6f97", "#c1121f", "#555555"
 
@@ -18,7 +13,8 @@ OURS, MISSED, GOAL = "#2a6f97", "#c1121f", "#555555"
 def draw(path: Path, out: Path) -> None:
     """Write a bar for each row that has a peer: how many times better than the peer it is; right is better."""
     found = [row for row in json.loads(path.read_text()) if row["ratio"]]
-    figure, axes = plt.subplots(figsize=(9, 0.55 * len(found) + 1.4), layout="constrained")
+    figure = Figure(figsize=(9, 0.55 * len(found) + 1.4), layout="constrained")
+    axes = figure.subplots()
     for place, row in enumerate(reversed(found)):
         better, goal = _better(row)
         axes.barh(place, better, color=MISSED if row["met"] is False else OURS, height=0.6)
@@ -32,8 +28,8 @@ def draw(path: Path, out: Path) -> None:
     axes.set_title("Headrace beside its peers", loc="left")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.savefig(out, dpi=130)
-    plt.close(figure)
+    with mpl.rc_context({"svg.hashsalt": "headrace"}):  # equal rows give an equal file
+        figure.savefig(out, metadata={"Date": None})
 
 
 def _better(row: dict[str, Any]) -> tuple[float, float | None]:
@@ -47,8 +43,3 @@ def _better(row: dict[str, Any]) -> tuple[float, float | None]:
 
 def _label(row: dict[str, Any]) -> str:
     return f"{row['name']}\n{row['value']:g} {row['unit']} vs {row['peer_value']:g} ({row['peer'].split(' (')[0]})"
-
-
-if __name__ == "__main__":
-    draw(rows.LATEST, rows.LATEST.with_suffix(".png"))
-    sys.stdout.write(f"{rows.LATEST.with_suffix('.png')}\n")

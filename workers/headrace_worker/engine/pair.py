@@ -26,8 +26,15 @@ def make_handoff(
         return Handoff(), ""
     courier = start_courier(settings, engine, wake)
     if settings.role == "prefill":
-        limits = {"max_model_len": engine.max_model_len, "max_waiting": settings.max_waiting}
-        return Serving(courier, scheduler, report, **limits), courier.address
+        serving = Serving(
+            courier,
+            scheduler,
+            report,
+            max_model_len=engine.max_model_len,
+            max_waiting=settings.max_waiting,
+            mark=None if engine.runner.kv.device.type == "cpu" else _recorded,
+        )
+        return serving, courier.address
     asking = Asking(
         courier,
         scheduler,
@@ -66,3 +73,10 @@ def start_courier(settings: WorkerSettings, engine: Engine, wake: Callable[[], N
 
 def _ordinal(device: torch.device) -> int | None:
     return None if device.type == "cpu" else (device.index or 0)
+
+
+def _recorded() -> torch.cuda.Event:
+    """Return an event that comes when the current stream has done all work queued so far."""
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves its arguments untyped
+    event.record()
+    return event

@@ -13,6 +13,7 @@ from headrace_worker.engine.sequence import Sequence, blocks_for
 from headrace_worker.errors import TransferError
 from headrace_worker.transfer import events
 from headrace_worker.transfer.courier import Courier
+from headrace_worker.transfer.prefill import Ready
 
 
 class Serving(Handoff):
@@ -24,16 +25,26 @@ class Serving(Handoff):
         report: counters.
         max_model_len: most tokens of one context.
         max_waiting: most attempts in flight.
+        mark: makes an event that comes when the device has done what was asked of it so far; None where compute is
+            done when the call returns.
     """
 
     def __init__(
-        self, courier: Courier, scheduler: Scheduler, report: Report, *, max_model_len: int, max_waiting: int
+        self,
+        courier: Courier,
+        scheduler: Scheduler,
+        report: Report,
+        *,
+        max_model_len: int,
+        max_waiting: int,
+        mark: Callable[[], Ready] | None = None,
     ) -> None:
         self._courier = courier
         self._scheduler = scheduler
         self._report = report
         self._max_model_len = max_model_len
         self._max_waiting = max_waiting
+        self._mark = mark
         self._sequences: dict[str, Sequence] = {}
 
     @override
@@ -112,8 +123,9 @@ class Serving(Handoff):
         return item.sequence.attempt, first, item.sequence.blocks[first:last]
 
     def _layer_done(self, written: list[tuple[str, int, list[int]]], layer: int) -> None:
+        event = None if self._mark is None else self._mark()
         for attempt, first, blocks in written:
-            self._courier.layer_done(attempt, layer, first, blocks)
+            self._courier.layer_done(attempt, layer, first, blocks, event)
 
     @override
     def computed(self, item: Item, token: Token | None) -> bool:

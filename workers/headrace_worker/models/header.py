@@ -61,7 +61,9 @@ def read_header(path: Path, wanted: Callable[[str], bool]) -> Header:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _Reader(data).read(wanted)
     except (struct.error, UnicodeDecodeError, IndexError) as error:
-        raise ModelError(f"{path} is truncated: it ends or breaks inside its GGUF header ({error}); fetch it again") from error
+        raise ModelError(
+            f"{path} is truncated: it ends or breaks inside its GGUF header ({error}); fetch it again"
+        ) from error
     except ValueError as error:
         raise ModelError(f"{path} is no GGUF file, or truncated: {error}") from error
     except OSError as error:
