@@ -19,8 +19,9 @@ from headrace_router.errors import ClientError
 from headrace_router.openai.peek import Peek, peek_chat, peek_completion, splice_seed
 from headrace_router.placement import Placement, Placer
 from headrace_router.server.answer import JSON, Answer
+from headrace_router.server.call import Call
 from headrace_router.server.client import Client, Running
-from headrace_router.server.exchange import Call, Exchange
+from headrace_router.server.exchange import Exchange
 from headrace_router.server.http import Request, forwarded
 from headrace_router.server.pool import Pool
 from headrace_router.settings import RouterSettings
@@ -85,7 +86,7 @@ class Router:
         exchange.start()
         return exchange
 
-    def _serve_own(self, answer: Answer, request_id: str) -> None:
+    def _serve_own(self, answer: Answer, request_id: bytes) -> None:
         request = answer.request
         path = request.path
         fields = _id_line(request_id)
@@ -106,7 +107,7 @@ class Router:
             self._deployment(name)
             answer.whole(200, JSON + fields, model_card(name, self._started))
 
-    def _call(self, request: Request, peek: Peek, request_id: str) -> Call:
+    def _call(self, request: Request, peek: Peek, request_id: bytes) -> Call:
         deployment = self._deployment(peek.model)
         assert peek.model is not None
         hashes: tuple[int, ...] = ()
@@ -115,7 +116,7 @@ class Router:
             text = peek.text()
             hashes, prompt_bytes = chain(text, peek.model), len(text)
         return Call(
-            path=request.path.decode(),
+            path=request.path,
             model=peek.model,
             stream=peek.stream is True,
             body=request.body if peek.seeded else splice_seed(request.body, self._random.getrandbits(63)),
@@ -137,11 +138,11 @@ class Router:
         text = f"{said}; this router serves: {', '.join(sorted(known))}."
         raise ClientError(text, status=404, param="model", code="model_not_found")
 
-    def _request_id(self, request: Request) -> str:
+    def _request_id(self, request: Request) -> bytes:
         given = request.own.get(_ID)
         if given is not None and _REQUEST_ID.fullmatch(given):
-            return given.decode()
-        return f"{self._random.getrandbits(128):032x}"
+            return given
+        return b"%032x" % self._random.getrandbits(128)
 
     # --- what exchanges and connections ask ---------------------------------------------------------------
 
@@ -200,5 +201,5 @@ def _not_allowed(request: Request) -> ClientError:
     return ClientError(f"{method} is not allowed at {path}.", status=405, code="method_not_allowed")
 
 
-def _id_line(request_id: str) -> bytes:
-    return f"{HEADER_REQUEST_ID}: {request_id}\r\n".encode()
+def _id_line(request_id: bytes) -> bytes:
+    return b"%b: %b\r\n" % (_ID, request_id)

@@ -20,14 +20,14 @@ T = TypeVar("T")
 DEADLINE_S = 10.0
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
+def run(main: Coroutine[Any, Any, T], loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop) -> T:
     """Run a test's coroutine on the loop that the router uses, with a deadline."""
 
     async def limited() -> T:
         async with asyncio.timeout(3 * DEADLINE_S):
             return await main
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=loop) as runner:
         return runner.run(limited())
 
 

@@ -149,7 +149,7 @@ def test_trust_follows_how_far_predictions_come_true() -> None:
 
 
 def _worker(name: str, role: str = "decode") -> Worker:
-    found = Worker("chat", "decode", f"http://{name}:1", 1, name, name, 1, "")
+    found = Worker("chat", "decode", f"http://{name}:1", 1, name, name, 1, b"", b"")
     return msgspec.structs.replace(found, role=role)
 
 

@@ -105,8 +105,8 @@ def test_what_is_no_worker_is_an_error_that_names_the_file(entry: dict[str, Any]
 def test_urls_and_names_are_understood() -> None:
     entries = [_entry(1, url="http://h/base/", worker="d0"), _entry(2, url="http://[::1]:8/")]
     one, two = parse_state(json.dumps({"workers": entries}).encode(), "x")
-    assert (one.host, one.port, one.path, one.name) == ("h", 80, "/base", "d0")
-    assert (two.host, two.port, two.path, two.name) == ("::1", 8, "", "http://[::1]:8")
+    assert (one.host, one.port, one.path, one.name, one.authority) == ("h", 80, b"/base", "d0", b"h")
+    assert (two.host, two.port, two.path, two.authority) == ("::1", 8, b"", b"[::1]:8")
 
 
 def test_requests_follow_the_file(tmp_path: Path) -> None:

@@ -188,3 +188,36 @@ def test_many_streams_at_once_do_not_mix(tmp_path: Path) -> None:
             assert [(load.requests, load.waiting_bytes, load.held_bytes) for load in loads] == [(0, 0, 0), (0, 0, 0)]
 
     run(main())
+
+
+def test_the_router_works_on_the_standard_loop_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with rig(tmp_path) as it:
+            workers = [await it.worker("d0"), await it.worker("d1")]
+            workers[0].die_after = workers[1].die_after = 3
+            workers[0].padding = workers[1].padding = 200_000
+            assert (await it.ask(chat(stream=True))).body == stream_bytes(8, 200_000)
+            connection = await it.connect()
+            await connection.send(post(b"x", headers="Transfer-Encoding: chunked\r\n"))
+            assert (await connection.reply()).status == 400
+            assert await connection.closed()
+
+    run(main(), asyncio.new_event_loop)
+
+
+def test_a_fault_of_our_own_is_a_500_and_hurts_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async def main() -> None:
+        async with rig(tmp_path) as it:
+            await it.worker("d0")
+            for name in ("place", "learn"):
+                with monkeypatch.context() as patch:
+                    patch.setattr(it.router.placer, name, broken)
+                    reply = await it.ask(chat())
+                    assert (reply.status, reply.json["error"]["code"]) == (500, "internal_error")
+            assert (await it.ask(chat())).status == 200
+            assert await it.metric('headrace_router_inflight{model="chat"}') == 0
+
+    run(main())

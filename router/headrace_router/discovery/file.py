@@ -31,8 +31,10 @@ class Worker(msgspec.Struct, frozen=True, cache_hash=True):
     """What the worker calls itself in `x-headrace-prefill` and `-decode`; its URL where the file does not say."""
     host: str
     port: int
-    path: str
+    path: bytes
     """Path before `/v1`, without a slash at its end."""
+    authority: bytes
+    """Host and port as the Host header states them."""
 
 
 class _Entry(msgspec.Struct):
@@ -71,7 +73,8 @@ def _worker(entry: _Entry) -> Worker:
         entry.worker or entry.url.rstrip("/"),
         parts.hostname,
         parts.port or 80,
-        parts.path.rstrip("/"),
+        parts.path.rstrip("/").encode(),
+        parts.netloc.rpartition("@")[2].encode(),
     )
 
 

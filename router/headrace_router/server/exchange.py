@@ -10,21 +10,13 @@ All of it is callbacks of the two connections, without a task. The life of an ex
 """
 
 import logging
-from collections.abc import Sequence
 from typing import Protocol
-
-import msgspec
 
 from headrace_api.frames import FrameError, Usage
 from headrace_api.names import (
-    HEADER_CREATED,
     HEADER_DECODE,
-    HEADER_FRAMES,
     HEADER_PREFILL,
-    HEADER_PREFILL_WORKERS,
-    HEADER_REQUEST_ID,
     MEDIA_FRAMES,
-    MEDIA_RESUME,
     PREFILL_LOCAL,
 )
 from headrace_router.admin.metrics import Metrics
@@ -34,6 +26,7 @@ from headrace_router.openai.errors import error_event
 from headrace_router.placement import Placement, Placer
 from headrace_router.resilience.replay import Transcript
 from headrace_router.server.answer import JSON, Answer
+from headrace_router.server.call import Call
 from headrace_router.server.pool import Pool
 from headrace_router.server.upstream import Upstream
 from headrace_router.settings import RouterSettings
@@ -50,38 +43,6 @@ _EVENTS = b"text/event-stream"
 _PREFILL = HEADER_PREFILL.encode()
 _DECODE = HEADER_DECODE.encode()
 _SSE = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
-_MESSAGE = (
-    "POST %s HTTP/1.1\r\nhost: %s:%d\r\ncontent-type: %s\r\ncontent-length: %d\r\n"
-    f"{HEADER_REQUEST_ID}: %s\r\n{HEADER_CREATED}: %d\r\n{HEADER_FRAMES}: 1\r\n"
-)
-
-
-class Call(msgspec.Struct, frozen=True):
-    """A request as it goes to workers."""
-
-    path: str
-    model: str
-    stream: bool
-    body: bytes
-    """With a seed."""
-    forwarded: bytes
-    """The client's header lines that go along."""
-    request_id: str
-    created: int
-    """Unix seconds."""
-    hashes: Sequence[int]
-    """Chain of the prompt's text."""
-    prompt_bytes: int
-
-    def message(self, placement: Placement, resume: bytes | None) -> bytes:
-        """Return the request to the decode worker of `placement`; `resume` is the body of a replay."""
-        worker = placement.decode.worker
-        kind, body = ("application/json", self.body) if resume is None else (MEDIA_RESUME, resume)
-        path = worker.path + self.path
-        head = _MESSAGE % (path, worker.host, worker.port, kind, len(body), self.request_id, self.created)
-        if placement.prefills:
-            head += f"{HEADER_PREFILL_WORKERS}: {','.join(member.worker.url for member in placement.prefills)}\r\n"
-        return b"%b%b\r\n%b" % (head.encode(), self.forwarded, body)
 
 
 class Hub(Protocol):
@@ -150,6 +111,13 @@ class Exchange:
 
     def start(self) -> None:
         """Choose a worker and send; wait for one where there is none."""
+        try:
+            self._start()
+        except Exception:
+            logger.exception("request %s failed in the router itself", self._call.request_id.decode())
+            self._fault()
+
+    def _start(self) -> None:
         placement = self._hub.place(self._call, self._avoid)
         if placement is None:
             self._wait()
@@ -186,7 +154,7 @@ class Exchange:
         """Leave the worker alone for a while and go to another. Nothing was sent, so it counts as no attempt."""
         if self._done or self._placement is None:
             return
-        logger.info("request %s: %s", self._call.request_id, reason)
+        logger.info("request %s: %s", self._call.request_id.decode(), reason)
         self._placement.decode.breaker.failed(self._hub.now_s())
         self._leave()
         self.start()
@@ -205,7 +173,7 @@ class Exchange:
 
     def _failed(self, reason: str) -> None:
         """Count an attempt whose worker failed after the request was sent, and start the next one."""
-        logger.warning("request %s: %s", self._call.request_id, reason)
+        logger.warning("request %s: %s", self._call.request_id.decode(), reason)
         self._leave()
         self._attempts += 1
         if self._transcript is not None:
@@ -250,6 +218,25 @@ class Exchange:
 
     def answered(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
         """Forward what a worker has said."""
+        try:
+            self._answered(upstream, body, complete=complete)
+        except Exception:
+            logger.exception("request %s failed in the router itself", self._call.request_id.decode())
+            self._fault()
+
+    def _fault(self) -> None:
+        """End after a fault of this program: the client hears of it, and nobody waits for ever."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+        error = ClientError("The router failed; its log says why.", status=500, code="internal_error")
+        self._leave()
+        if not self._done:
+            self._fail(error)
+        elif not self._answer.begun:
+            self._answer.error(error)
+
+    def _answered(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
         if self._done or self._placement is None:
             return
         self._last_s = self._hub.now_s()
@@ -356,10 +343,11 @@ class Exchange:
 
     def _fields(self, upstream: Upstream, prefill: str | None) -> bytes:
         """Return our own header lines of the answer."""
-        prefill = upstream.name_of(_PREFILL) or prefill or PREFILL_LOCAL
-        decode = upstream.name_of(_DECODE) or upstream.worker.name
-        lines = f"{HEADER_REQUEST_ID}: {self._call.request_id}\r\n{HEADER_PREFILL}: {prefill}\r\n"
-        return f"{lines}{HEADER_DECODE}: {decode}\r\n".encode("latin-1", "replace")
+        return b"x-request-id: %b\r\nx-headrace-prefill: %b\r\nx-headrace-decode: %b\r\n" % (
+            self._call.request_id,
+            upstream.own.get(_PREFILL) or (prefill or PREFILL_LOCAL).encode("latin-1", "replace"),
+            upstream.own.get(_DECODE) or upstream.worker.name.encode("latin-1", "replace"),
+        )
 
     def _note_first_byte(self) -> None:
         assert self._placement is not None
@@ -373,7 +361,7 @@ class Exchange:
         """End with an error: an answer of its own, or the last event of a stream that has begun."""
         self._settle(error.status, None, None)
         if not self._answer.begun:
-            self._answer.error(error, f"{HEADER_REQUEST_ID}: {self._call.request_id}\r\n".encode())
+            self._answer.error(error, b"x-request-id: %b\r\n" % self._call.request_id)
         elif self._call.stream:
             self._answer.cut(error_event(error))
         else:
