@@ -18,7 +18,7 @@ from tests.workers.models.tiny import (
 
 from headrace_worker.kernels.cpu import Kind
 from headrace_worker.layers.backend import Backend
-from headrace_worker.models.checkpoint import open_checkpoint
+from headrace_worker.models.pick import open_checkpoint
 
 IDS = prompt(60)
 BACKENDS = pytest.mark.parametrize("make_backend", [eager_backend, native_backend], ids=["eager", "native"])

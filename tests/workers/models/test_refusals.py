@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.workers.models.tiny import eager_backend, load_decoder, make_llama, make_qwen, native_backend, write_gguf
 
 from headrace_worker.errors import ModelError
-from headrace_worker.models.checkpoint import open_checkpoint
+from headrace_worker.models.pick import open_checkpoint
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -60,7 +60,7 @@ def test_a_truncated_gguf_file_is_named(tmp_path: Path, gguf_bytes: bytes, share
 def test_another_format_is_no_gguf_file(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(b"PK\x03\x04" + bytes(4096))
-    with pytest.raises(ModelError, match=r"model\.gguf is no readable GGUF file"):
+    with pytest.raises(ModelError, match=r"model\.gguf is no GGUF file"):
         open_checkpoint(file)
 
 

@@ -17,7 +17,7 @@ from tests.workers.models.tiny import (
 )
 
 from headrace_worker.layers.backend import Backend
-from headrace_worker.models.checkpoint import open_checkpoint
+from headrace_worker.models.pick import open_checkpoint
 
 IDS = prompt(70)
 LLAMA3 = {

@@ -17,8 +17,8 @@ from headrace_worker.kernels.cpu import Kernels
 from headrace_worker.layers.backend import Backend
 from headrace_worker.layers.eager import EagerBackend
 from headrace_worker.layers.native import NativeBackend
-from headrace_worker.models.checkpoint import open_checkpoint
 from headrace_worker.models.decoder import Decoder
+from headrace_worker.models.pick import open_checkpoint
 from headrace_worker.runner.inputs import arrange, build
 from headrace_worker.runner.work import Row, Work
 

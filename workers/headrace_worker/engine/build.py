@@ -21,9 +21,10 @@ from headrace_worker.kernels.cpu import GROUP, Kernels
 from headrace_worker.layers.backend import Backend
 from headrace_worker.layers.eager import EagerBackend
 from headrace_worker.layers.native import NativeBackend
-from headrace_worker.models.checkpoint import Checkpoint, open_checkpoint
+from headrace_worker.models.checkpoint import Checkpoint
 from headrace_worker.models.config import ModelConfig
 from headrace_worker.models.decoder import Decoder
+from headrace_worker.models.pick import open_checkpoint
 from headrace_worker.runner.runner import Runner
 from headrace_worker.settings import WorkerSettings
 

@@ -1,4 +1,4 @@
-"""The base class of weight files, and the choice of the reader for a path.
+"""The base class of weight files.
 
 Matrices have canonical names, the same for every format: `embed`, `head`, `norm`, and for layer i
 `i.attn_norm`, `i.q`, `i.k`, `i.v`, `i.o`, `i.ffn_norm`, `i.gate`, `i.up`, `i.down`; biases end in `_bias`.
@@ -71,22 +71,3 @@ def refuse_biases(path: Path, names: Iterable[str], known: Iterable[str]) -> Non
         raise ModelError(
             f"{path} has the tensor {unknown[0]}; this worker knows biases of queries, keys and values only"
         )
-
-
-def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a .gguf file, or a folder with config.json and safetensors.
-
-    Raises:
-        ModelError: there is nothing to read there, or the architecture is unknown.
-    """
-    from headrace_worker.models.gguf import GgufCheckpoint  # noqa: PLC0415 - each reader loads its own library
-    from headrace_worker.models.safetensors import SafetensorsCheckpoint  # noqa: PLC0415
-
-    if path.is_file():
-        return GgufCheckpoint(path)
-    if (path / "config.json").is_file():
-        return SafetensorsCheckpoint(path)
-    inside = sorted(path.glob("*.gguf")) if path.is_dir() else []
-    if len(inside) == 1:
-        return GgufCheckpoint(inside[0])
-    raise ModelError(f"{path} is neither a .gguf file nor a folder with config.json and .safetensors files")
