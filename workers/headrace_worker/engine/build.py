@@ -14,7 +14,6 @@ import torch
 from headrace_api.handoff import PROTOCOL_VERSION, Layout
 from headrace_worker import fetch
 from headrace_worker.engine import memory
-from headrace_worker.engine.sequence import blocks_for
 from headrace_worker.errors import SettingsError
 from headrace_worker.kernels.build import NoCompilerError
 from headrace_worker.kernels.cpu import GROUP, Kernels
@@ -59,34 +58,45 @@ def build_engine(settings: WorkerSettings, progress: Callable[[int, int], None])
     """
     resolved = fetch.resolve(settings.model)
     checkpoint = open_checkpoint(resolved.path)
-    config = checkpoint.config
-    device = pick_device(settings.device)
+    config, device = checkpoint.config, pick_device(settings.device)
     dtype = pick_dtype(settings.dtype, device)
     torch.set_num_threads(settings.threads or _processors())
-    backend = pick_backend(device, dtype, config)
     max_model_len = min(settings.max_model_len or config.max_context, config.max_context)
     dense = settings.role != "decode"
-    memory.check_weights(weight_bytes(checkpoint, dtype, dense=dense), device)
-    decoder = Decoder(config, backend)
+    num_blocks = _fit(settings, checkpoint, dtype, device, dense=dense)
+    decoder = Decoder(config, pick_backend(device, dtype, config))
     total = checkpoint.size_bytes()
     decoder.load(checkpoint, max_model_len, dense=dense, progress=lambda done, of: progress(total * done // of, total))
-    token_bytes = config.kv_bytes_per_token(dtype)
-    num_blocks = memory.choose_blocks(
-        token_bytes, settings.block_size, max_model_len, settings.kv_memory_bytes, memory.free_bytes(device)
-    )
-    kv = backend.kv_cache(config.num_layers, num_blocks, config.kv_heads, settings.block_size, config.head_dim)
+    shape = (config.num_layers, num_blocks, config.kv_heads, settings.block_size, config.head_dim)
+    kv = decoder.backend.kv_cache(*shape)
     runner = Runner(decoder, kv)
     runner.warm(settings.chunk_tokens)
-    block_bytes = 2 * config.kv_heads * settings.block_size * config.head_dim * dtype.itemsize
-    layout = Layout(kv.data_ptr(), config.num_layers, num_blocks, block_bytes)
-    longest = min(max_model_len, num_blocks * settings.block_size)
     logger.info(
-        "%s on %s in %s, %d KV blocks of %d tokens (%d full contexts)",
+        "%s on %s in %s, %d KV blocks of %d tokens",
         *(config.architecture, device, dtype, num_blocks, settings.block_size),
-        num_blocks // blocks_for(longest, settings.block_size),
     )
-    kv_hash = compatibility_hash(config, resolved.revision, dtype, settings.block_size)
-    return Engine(runner, config, layout, longest, kv_hash)
+    return Engine(
+        runner=runner,
+        config=config,
+        layout=Layout(kv.data_ptr(), config.num_layers, num_blocks, kv[0, 0].nbytes),
+        max_model_len=min(max_model_len, num_blocks * settings.block_size),
+        kv_hash=compatibility_hash(config, resolved.revision, dtype, settings.block_size),
+    )
+
+
+def _fit(
+    settings: WorkerSettings, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, *, dense: bool
+) -> int:
+    """Return how many KV blocks fit beside the weights; raise MemoryNeededError before anything is loaded."""
+    config = checkpoint.config
+    free = memory.free_bytes(device)
+    weights = weight_bytes(checkpoint, dtype, dense=dense)
+    memory.check_weights(weights, free)
+    max_model_len = min(settings.max_model_len or config.max_context, config.max_context)
+    token_bytes = config.kv_bytes_per_token(dtype)
+    return memory.choose_blocks(
+        token_bytes, settings.block_size, max_model_len, settings.kv_memory_bytes, free - weights
+    )
 
 
 def pick_device(wanted: str) -> torch.device:

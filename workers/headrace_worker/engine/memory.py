@@ -56,8 +56,7 @@ def choose_blocks(token_bytes: int, block_size: int, max_model_len: int, wanted_
     return size // block_bytes
 
 
-def check_weights(needed: int, device: torch.device) -> None:
-    """Raise MemoryNeededError where weights of so many bytes do not fit on `device`."""
-    free = free_bytes(device)
+def check_weights(needed: int, free: int) -> None:
+    """Raise MemoryNeededError where weights of so many bytes do not fit."""
     if needed > free:
         raise MemoryNeededError("the model", needed, free)
