@@ -2,7 +2,7 @@
 
 Both run in one process, in turns, each step of both timed alike; transformers gets the better of bfloat16 and float32
 on this processor, a padded batch for several streams, and logits of the last position only.
-`python -m benchmarks.engine --out benchmarks/results/latest.json`.
+`python -m benchmarks.engine`.
 """
 
 import argparse
@@ -168,10 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     made = measure(given.rounds)
-    rows.show(made)
-    if given.out is not None:
-        rows.store(given.out, made, "python -m benchmarks.engine --out benchmarks/results/latest.json")
-    return 0 if all(row.met is not False for row in made) else 1
+    return rows.finish(made, given.out, "engine")
 
 
 if __name__ == "__main__":

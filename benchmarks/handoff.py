@@ -1,7 +1,7 @@
 """What the hand-off adds to the time to first token: one prefill and one decode worker beside one unified worker.
 
 The prefill worker and the unified one have one thread on the same core, the decode worker another core; prompts are
-random, sent in turns. `python -m benchmarks.handoff --out benchmarks/results/latest.json`.
+random, sent in turns. `python -m benchmarks.handoff`.
 """
 
 import argparse
@@ -60,10 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype", default="auto", help="type of KV and matrix products")
     given = parser.parse_args(arguments)
     made = measure(given.rounds, given.dtype)
-    rows.show(made)
-    if given.out is not None:
-        rows.store(given.out, made, "python -m benchmarks.handoff --out benchmarks/results/latest.json")
-    return 0 if all(row.met is not False for row in made) else 1
+    return rows.finish(made, given.out, "handoff")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import platform
 import shutil
 import signal
 import socket
@@ -26,6 +25,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import uvloop
+
+from benchmarks import rows
 
 ROOT = Path(__file__).parent.parent
 PEER = "vllm-router 0.1.17 round_robin"
@@ -248,61 +249,17 @@ async def measure(rounds: int, seconds: float, chunks: int) -> dict[str, dict[st
     return medians
 
 
-def machine() -> str:
-    """Return a line about this machine."""
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
-    return f"{model}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
-
-
-def rows(figures: dict[str, dict[str, float]], command: str) -> list[dict[str, Any]]:
+def table(figures: dict[str, dict[str, float]]) -> list[rows.Row]:
     """Return one row per figure; without the peer its values are None."""
     made = []
     for kind in KINDS:
-        for key, name, unit, least in (
-            (f"added_{kind}", f"router added latency p50, 1 stream, {LABELS[kind]}", "us", True),
-            (f"rps_{kind}", f"router requests per second, {STREAMS} streams, {kind.upper()}", "1/s", False),
+        for key, name, unit, target in (
+            (f"added_{kind}", f"router added latency p50, 1 stream, {LABELS[kind]}", "us", ("<=", 1.0)),
+            (f"rps_{kind}", f"router requests per second, {STREAMS} streams, {kind.upper()}", "1/s", (">=", 1.0)),
         ):
-            value = figures["headrace"][key]
             peer_value = figures["peer"][key] if "peer" in figures else None
-            ratio = value / peer_value if peer_value else None
-            made.append(
-                {
-                    "name": name,
-                    "value": round(value, 1),
-                    "unit": unit,
-                    "peer": PEER,
-                    "peer_value": None if peer_value is None else round(peer_value, 1),
-                    "ratio": None if ratio is None else round(ratio, 3),
-                    "target": "ratio <= 1" if least else "ratio >= 1",
-                    "met": None if ratio is None else (ratio <= 1 if least else ratio >= 1),
-                    "command": command,
-                    "machine": machine(),
-                }
-            )
+            made.append(rows.Row(name, figures["headrace"][key], unit, PEER, peer_value, target))
     return made
-
-
-def store(path: Path, made: list[dict[str, Any]]) -> None:
-    """Replace our rows in the list at `path`, keep all others."""
-    kept = json.loads(path.read_text()) if path.exists() else []
-    own = {row["name"] for row in made}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([row for row in kept if row["name"] not in own] + made, indent=2) + "\n")
-
-
-def show(figures: dict[str, dict[str, float]], made: list[dict[str, Any]]) -> None:
-    """Print the rows and what stands behind them."""
-    print(f"{'':52}{'headrace':>12}{'peer':>12}{'ratio':>8}  target")
-    for row in made:
-        peer_value = "-" if row["peer_value"] is None else f"{row['peer_value']:.1f}"
-        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
-        label = f"{row['name']} ({row['unit']})"
-        print(f"{label:52}{row['value']:>12.1f}{peer_value:>12}{ratio:>8}  {row['target']}: {row['met']}")
-    for name, values in figures.items():
-        print(f"{name:>9}: " + "  ".join(f"{key} {value:.0f}" for key, value in sorted(values.items())))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -315,11 +272,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         figures = runner.run(measure(given.rounds, given.seconds, given.chunks))
-    made = rows(figures, "python benchmarks/router.py --out benchmarks/results/latest.json")
-    show(figures, made)
-    if given.out is not None:
-        store(given.out, made)
-    return 0 if all(row["met"] is not False for row in made) else 1
+    for name, values in figures.items():
+        print(f"{name:>9}: " + "  ".join(f"{key} {value:.0f}" for key, value in sorted(values.items())))
+    return rows.finish(table(figures), given.out, "router")
 
 
 if __name__ == "__main__":

@@ -85,3 +85,17 @@ def show(rows: Sequence[Row]) -> None:
         ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
         target = "" if row.target is None else f"{row.target[0]} {row.target[1]:g}: {'met' if row.met else 'MISSED'}"
         print(f"{f'{row.name} ({row.unit})':58}{row.value:>11.4g}{peer_value:>11}{ratio:>8}  {target}")
+
+
+def finish(made: Sequence[Row], out: Path | None, module: str) -> int:
+    """Print the rows, store them where asked; return the exit status: 1 when a target is missed.
+
+    Args:
+        made: the rows.
+        out: list of rows to add to, created when missing.
+        module: that made them, named in the command that repeats them.
+    """
+    show(made)
+    if out is not None:
+        store(out, made, f"python -m benchmarks.{module}")
+    return 0 if all(row.met is not False for row in made) else 1

@@ -1,7 +1,7 @@
 """Time from `make up` to ready: in a fresh clone with empty model and kernel caches, and the second time.
 
 The package installer's own cache is left as it is, so the cold figure holds the installation but not the download of
-packages. `python -m benchmarks.startup --out benchmarks/results/latest.json`.
+packages. `python -m benchmarks.startup`.
 """
 
 import argparse
@@ -59,10 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.Row("make up to ready, cold (fresh clone, installation included)", up_s(clone, cache), "s"),
             rows.Row("make up to ready, warm", up_s(clone, cache), "s"),
         ]
-    rows.show(made)
-    if given.out is not None:
-        rows.store(given.out, made, "python -m benchmarks.startup --out benchmarks/results/latest.json")
-    return 0
+    return rows.finish(made, given.out, "startup")
 
 
 if __name__ == "__main__":
