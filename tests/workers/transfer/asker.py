@@ -35,6 +35,7 @@ def main() -> None:
     decode.grant(decode.start(peer, "doomed", 5, num_blocks), "doomed", range(num_blocks))
     until = time.monotonic() + harness.DEADLINE_S
     while not decode.has(2, 0) and time.monotonic() < until:
+        decode.woken.clear()
         decode.woken.wait(0.01)
     sys.stdout.write("written\n")
     sys.stdout.flush()

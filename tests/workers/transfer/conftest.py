@@ -155,6 +155,14 @@ class Decode:
                 if not any(wanted(event) for event in self.events):
                     raise AssertionError(f"the event did not come within {deadline_s} s; came: {self.events}")
 
+    def missing(self, unwanted: Callable[[Event], bool], patience_s: float) -> bool:
+        """Return True when no such event came within this time; raise with the event when it did."""
+        try:
+            event = self.wait(unwanted, patience_s)
+        except AssertionError:
+            return True
+        raise AssertionError(f"too early: {event}; also came: {self.events}")
+
     def expect(self, kind: type[E], attempt: str | None = None, deadline_s: float = DEADLINE_S) -> E:
         event = self.wait(
             lambda event: isinstance(event, kind) and (attempt is None or _attempt_of(event) == attempt), deadline_s

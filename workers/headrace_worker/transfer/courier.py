@@ -32,6 +32,8 @@ _START_S = 60.0
 """Bound on starting the transport: RDMA registers memory by the page."""
 _STOP_S = 10.0
 _BUSY_POLL_MS = 1
+_WAITING_POLL_MS = 5
+_EAGER_TURNS = 10
 _ACTIVE_POLL_MS = 100
 _IDLE_POLL_MS = 1000
 
@@ -92,6 +94,8 @@ class Courier:
         self._events: deque[Event] = deque()
         self._emitted = False
         self._asleep = False
+        self._eager = 0
+        """Turns for which an admission is looked for often: its hint has come over the control socket."""
         self._closing = False
         self._bell, self._rope = socket.socketpair()
         self._bell.setblocking(False)
@@ -248,7 +252,7 @@ class Courier:
             self._prefill.receive(route, data)
         self._prefill.watch()
         self._prefill.tick()
-        self._decode.watch()
+        self._eager = _EAGER_TURNS if self._decode.watch() else self._eager - 1
         self._decode.tick()
         for notification in self._transport.notifications():
             self._decode.notified(notification)
@@ -273,8 +277,10 @@ class Courier:
             self._bell.recv(4096)
 
     def _pause_ms(self) -> int:
-        if self._prefill.busy or self._decode.busy:
+        if self._prefill.busy or (self._decode.busy and self._eager > 0):
             return _BUSY_POLL_MS
+        if self._decode.busy:
+            return _WAITING_POLL_MS
         return _IDLE_POLL_MS if self._prefill.idle and self._decode.idle else _ACTIVE_POLL_MS
 
     def _emit(self, event: Event) -> None:

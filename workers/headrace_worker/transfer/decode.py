@@ -125,14 +125,17 @@ class DecodeSide:
 
     # --- what peers say ----------------------------------------------------------------------------------------------
 
-    def watch(self) -> None:
-        """Take all messages, and notice broken connections."""
+    def watch(self) -> bool:
+        """Take all messages, and notice broken connections; True when a message came."""
+        heard = False
         for link in list(self._links.values()):
             for data in link.messages():
+                heard = True
                 self._receive(link, data)
             failure = link.failure()
             if failure is not None:
                 self._break(link, failure)
+        return heard
 
     def notified(self, notification: Notification) -> None:
         """Take a notification of the transport."""

@@ -308,6 +308,9 @@ class PrefillSide:
             self._transport.notify(job.peer.incarnation, handoff.encode(admit))
         except TransferError as error:
             job.peer.lost = str(error)
+            return
+        # A sign of life wakes the decode worker now, so it need not look for the notification all the time.
+        self._send(job.peer, handoff.Alive((admit.attempt,)))
 
     def _settle(self, job: _Job, outcome: str) -> None:
         source = job.source

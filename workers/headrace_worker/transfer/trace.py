@@ -14,12 +14,12 @@ class Trace:
     """Appends lines to a file; called with one record at a time, on the courier's thread."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._file = path.open("ab", buffering=0)
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Write one line; a full disk costs the trace and not the hand-off."""
         try:
-            self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
+            self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
         except OSError as error:
             logger.warning("a trace line was lost", extra={"error": str(error)})
 
