@@ -1,5 +1,7 @@
 """The decode worker's side of hand-offs: which prompts go to prefill workers, and what becomes of their blocks."""
 
+import time
+from collections.abc import Callable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from itertools import count
@@ -54,6 +56,7 @@ class Asking(Handoff):
         deadlines: of attempts.
         policy: when to ask.
         incarnation: of this worker; makes attempt ids unique.
+        clock: monotonic seconds, the one that `poll` is told.
     """
 
     def __init__(
@@ -66,7 +69,9 @@ class Asking(Handoff):
         deadlines: Deadlines,
         policy: Policy,
         incarnation: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._courier = courier
         self._scheduler = scheduler
         self._pool = scheduler.pool
@@ -79,7 +84,6 @@ class Asking(Handoff):
         self._quarantine = Quarantine()
         self._starved: list[Flight] = []
         self._arrived: list[Admitted] = []
-        self._now = 0.0
 
     @property
     @override
@@ -109,7 +113,7 @@ class Asking(Handoff):
             return
         peer, name = peers[0], next(self._names)
         target = Target(
-            name, worker=peer.worker, incarnation=peer.incarnation, deadlines=self._deadlines, now=self._now
+            name, worker=peer.worker, incarnation=peer.incarnation, deadlines=self._deadlines, now=self._clock()
         )
         self._flights[name] = Flight(sequence, target, peers[1:])
         self._courier.ask(
@@ -149,7 +153,6 @@ class Asking(Handoff):
 
     @override
     def poll(self, now: float) -> list[Admitted]:
-        self._now = now
         for event in self._courier.poll():
             self._report.changed = True
             self._handle(event)
@@ -176,12 +179,12 @@ class Asking(Handoff):
         match event:
             case events.Started(attempt, incarnation):
                 flight = self._flights.get(attempt)
-                if flight is not None and flight.target.starting(incarnation, self._now):
+                if flight is not None and flight.target.starting(incarnation, self._clock()):
                     self._grant(flight)
             case events.Alive(_, attempts):
                 for attempt in attempts:
                     if (flight := self._flights.get(attempt)) is not None:
-                        flight.target.alive(self._now)
+                        flight.target.alive(self._clock())
             case events.Admitted(incarnation, admit):
                 self._admitted(incarnation, admit)
             case events.Refused() | events.Aborted():
@@ -214,7 +217,7 @@ class Asking(Handoff):
             self._starved.append(flight)
             return
         flight.hit = hit
-        self._courier.grant(flight.target.incarnation, flight.target.grant(len(hit), blocks, self._now))
+        self._courier.grant(flight.target.incarnation, flight.target.grant(len(hit), blocks, self._clock()))
 
     def _admitted(self, incarnation: str, admit: Admit) -> None:
         flight = self._flights.get(admit.attempt)
