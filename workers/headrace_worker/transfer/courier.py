@@ -226,6 +226,7 @@ class Courier:
         router: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         router.linger = 0
         router.router_mandatory = True
+        router.ipv6 = "[" in self._endpoint
         secrecy.guard_server(router, self._secret)
         endpoint = f"{self._endpoint}:{self._port or '*'}"
         try:

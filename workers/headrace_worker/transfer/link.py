@@ -75,6 +75,7 @@ class Link:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         socket.linger = 0
         socket.reconnect_ivl = -1
+        socket.ipv6 = "[" in self.address
         secrecy.guard_client(socket, self._secret)
         self.monitor = socket.get_monitor_socket(_WATCHED)
         self.socket = socket

@@ -108,9 +108,8 @@ class NixlTransport(Transport):
     def write(self, incarnation: str, spans: Sequence[Span]) -> Write:
         """Post one transfer of all spans; over shared memory the copy happens in this call, without the GIL."""
         layout = self._layout(incarnation)
-        offsets = np.array([(span.local, span.remote, span.size) for span in spans], dtype=np.uint64)
-        local = self._descriptors(offsets[:, 0] + np.uint64(self._base), offsets[:, 2], self._device)
-        remote = self._descriptors(offsets[:, 1] + np.uint64(layout.base), offsets[:, 2], layout.device)
+        local = self._descriptors([(self._base + span.local, span.size, self._device) for span in spans])
+        remote = self._descriptors([(layout.base + span.remote, span.size, layout.device) for span in spans])
         with self._translated(f"a write to peer {incarnation!r} could not be prepared"):
             handle = self._agent.createXferReq(
                 self._bindings.NIXL_WRITE, local, remote, incarnation, b"", self._backends
@@ -183,9 +182,9 @@ class NixlTransport(Transport):
             posted.error = f"a write to peer {posted.peer!r} failed with NIXL status {status}"
         return bool(status == self._bindings.NIXL_SUCCESS)
 
-    def _descriptors(self, addresses: Any, sizes: Any, device: int) -> Any:
-        rows = np.stack([addresses, sizes, np.full_like(sizes, device)], axis=1)
-        return self._bindings.nixlXferDList(self._segment, rows)
+    def _descriptors(self, rows: Sequence[tuple[int, int, int]]) -> Any:
+        """Return NIXL's list of (address, size, device); an array is its fast way in."""
+        return self._bindings.nixlXferDList(self._segment, np.array(rows, dtype=np.uint64))
 
     def _layout(self, incarnation: str) -> Layout:
         layout = self._peers.get(incarnation)
