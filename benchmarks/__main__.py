@@ -10,6 +10,7 @@ from benchmarks import document, rows
 PARTS = {
     "engine": "tokens per second beside HF transformers",
     "handoff": "time to first token of 1P1D beside one unified worker; memory",
+    "overlap": "how much of a hand-off hides behind compute",
     "handoff_raw": "hand-off bandwidth beside raw NIXL",
     "router": "added latency and requests per second beside vllm-router",
     "startup": "make up to ready, cold and warm",
