@@ -78,7 +78,7 @@ def build_engine(settings: WorkerSettings, progress: Callable[[int, int], None])
     return Engine(
         runner=runner,
         config=config,
-        layout=Layout(kv.data_ptr(), config.num_layers, num_blocks, kv[0, 0].nbytes),
+        layout=Layout(kv.data_ptr(), config.num_layers, num_blocks, kv[0, 0].nbytes, device.index or 0),
         max_model_len=min(max_model_len, num_blocks * settings.block_size),
         kv_hash=compatibility_hash(config, resolved.revision, dtype, settings.block_size),
     )
