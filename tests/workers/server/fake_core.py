@@ -37,6 +37,7 @@ from headrace_worker.settings import WorkerSettings
 PHRASE = b"The quick brown fox jumps over the lazy dog. "
 END = 259
 SEED_INVALID, SEED_OVERLOADED, SEED_INTERNAL, SEED_DIES, SEED_STALLS = 9001, 9002, 9003, 9004, 9005
+SEED_DIES_AT_ONCE = 9006
 FAULTS = {SEED_INVALID: "invalid", SEED_OVERLOADED: "overloaded", SEED_INTERNAL: "internal"}
 STEP_S = 0.0005
 
@@ -82,6 +83,8 @@ class Core:
         if fault is not None:
             self.send(Failed(generate.request, fault, f"a failure of kind {fault}"))
             return
+        if generate.sampling.seed == SEED_DIES_AT_ONCE:
+            os._exit(7)
         self.count("prompt_computed", len(generate.prompt_ids))
         self.count("handoff_admitted", len(generate.peers))
         self.running += [Running(generate, choice, len(choice.output_ids)) for choice in generate.choices]

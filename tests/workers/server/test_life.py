@@ -18,7 +18,7 @@ from headrace_api.frames import FrameReader, decode_head
 
 Start = Callable[..., Any]
 Until = Callable[[Callable[[], object]], None]
-SEED_DIES, SEED_STALLS = 9004, 9005
+SEED_DIES, SEED_STALLS, SEED_DIES_AT_ONCE = 9004, 9005, 9006
 pytestmark = pytest.mark.processes
 
 
@@ -117,6 +117,14 @@ def test_a_core_that_dies_cuts_frames_without_a_final_one_and_ends_the_worker(st
     assert front.process.wait(10) == 1
     assert "exit code 7" in front.logged()
     assert "Traceback" not in front.logged()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_core_that_dies_before_the_first_frame_cuts_an_answer_without_any(start: Start, *, stream: bool) -> None:
+    front = start()
+    headers = {names.HEADER_FRAMES: "1"}
+    assert post(front, threading.Event(), seed=SEED_DIES_AT_ONCE, stream=stream, headers=headers) == b"CUT"
+    assert front.process.wait(10) == 1
 
 
 def test_a_core_that_dies_ends_a_plain_stream_with_an_error_event(start: Start) -> None:

@@ -82,6 +82,16 @@ class Answer:
             await self._send({"type": "http.response.body", "body": event, "more_body": True})
         # A return without the last part makes the server close the connection: nobody takes this for a whole answer.
 
+    async def abandon(self, error: RequestError) -> None:
+        """End the answer of a core that has gone: in frames, begun or not, without a final one, so that it is replayed.
+
+        An error of its own would reach the client, where no other worker is there yet to go to.
+        """
+        if self._terms is None or not self._terms.frames:
+            await self.break_off(error)
+        elif not self._started:
+            await self._start(None)
+
     async def _start(self, length: int | None) -> None:
         assert self._terms is not None
         plain = b"text/event-stream; charset=utf-8" if self.stream else b"application/json"

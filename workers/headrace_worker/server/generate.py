@@ -71,7 +71,7 @@ class Generation:
         except ClientGoneError:
             outcome = "cancelled"
         except CoreLostError:
-            await answer.break_off(RequestError("The engine of this worker has ended; try again.", status=503))
+            await answer.abandon(RequestError("The engine of this worker has ended; try again.", status=503))
         except RequestError as error:
             await answer.break_off(error)
         except Exception:
