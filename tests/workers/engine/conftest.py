@@ -1,117 +1,16 @@
-"""An engine core on a tiny model, in a thread, behind the real socket; this side plays the front."""
+"""Cores on a tiny model."""
 
-import threading
-import time
+import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
-import zmq
-from tests.workers.models.tiny import CONTEXT, load_decoder, make_kv, make_llama, native_backend
+from tests.workers.engine.rig import Front, running_core
+from tests.workers.models.tiny import load_decoder, make_llama, native_backend
 
-from headrace_api.frames import Token
-from headrace_api.sampling import Sampling
-from headrace_worker.engine.blocks import BlockPool
-from headrace_worker.engine.core import Core
-from headrace_worker.engine.handoff import Handoff
-from headrace_worker.engine.link import FrontLink
-from headrace_worker.engine.report import Report
-from headrace_worker.engine.scheduler import Scheduler
-from headrace_worker.messages import Choice, Failed, Generate, Outputs, Shutdown, Stats, ToCore, ToFront
 from headrace_worker.models.decoder import Decoder
-from headrace_worker.runner.runner import Runner
-
-DEADLINE_S = 30.0
-BLOCK = 16
-_decoder: msgspec.msgpack.Decoder[ToFront] = msgspec.msgpack.Decoder(ToFront)
-
-
-@dataclass
-class Answer:
-    """What arrived for one choice."""
-
-    tokens: list[Token] = field(default_factory=list)
-    finish: str | None = None
-    prefill: str | None = None
-    cached_tokens: int = 0
-
-    @property
-    def ids(self) -> list[int]:
-        return [token.id for token in self.tokens]
-
-
-class Front:
-    """Sends messages to a core and gathers what it says."""
-
-    def __init__(self, core: Core, socket: "zmq.Socket[bytes]") -> None:
-        self.core = core
-        self.answers: dict[tuple[str, int], Answer] = {}
-        self.failed: dict[str, Failed] = {}
-        self.stats: Stats | None = None
-        self.most_running = 0
-        self._socket = socket
-        self._serial = 0
-
-    def send(self, message: ToCore) -> None:
-        self._socket.send(msgspec.msgpack.encode(message))
-
-    def generate(self, prompt: list[int], choices: tuple[Choice, ...] = (Choice(0),), **how: Any) -> str:
-        """Ask for a greedy answer, unless `how` says otherwise; return the request's id."""
-        self._serial += 1
-        request = f"request-{self._serial}"
-        salt = how.pop("salt", "")
-        sampling = Sampling(**{"max_tokens": 16, "temperature": 0.0, **how})
-        message = Generate(request=request, prompt_ids=tuple(prompt), sampling=sampling, choices=choices, salt=salt)
-        for choice in choices:
-            self.answers[request, choice.index] = Answer()
-        self.send(message)
-        return request
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Take in messages until the condition holds."""
-        end = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert self._socket.poll(max(0, round((end - time.monotonic()) * 1000))), "the core said nothing in time"
-            self._take(_decoder.decode(self._socket.recv()))
-
-    def _take(self, message: ToFront) -> None:
-        if isinstance(message, Stats):
-            self.stats = message
-            self.most_running = max(self.most_running, message.running)
-        elif isinstance(message, Failed):
-            self.failed[message.request] = message
-        elif isinstance(message, Outputs):
-            for output in message.outputs:
-                answer = self.answers[output.request, output.choice]
-                assert answer.finish is None, "a token came after the end"
-                if not answer.tokens:
-                    answer.prefill, answer.cached_tokens = output.prefill, output.cached_tokens
-                else:
-                    assert (output.prefill, output.cached_tokens) == (None, 0)
-                answer.tokens += output.tokens
-                answer.finish = output.finish
-
-    def finished(self, request: str, choice: int = 0) -> Answer:
-        """Return the whole answer once it has ended."""
-        answer = self.answers[request, choice]
-        self.until(lambda: answer.finish is not None)
-        return answer
-
-    def answer(self, prompt: list[int], **how: Any) -> Answer:
-        """Ask and wait for one answer."""
-        return self.finished(self.generate(prompt, **how))
-
-    def settled(self) -> Stats:
-        """Return the first report in which nothing runs or waits."""
-        self.stats = None
-        self.until(lambda: self.stats is not None and not self.stats.running and not self.stats.waiting)
-        assert self.stats is not None
-        return self.stats
-
 
 StartCore = Callable[..., Front]
 
@@ -125,50 +24,30 @@ def model() -> Any:
 def decoder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Decoder:
     folder = tmp_path_factory.mktemp("model")
     model.save_pretrained(folder)
-    torch.set_num_threads(1)  # tiny products lose time to a second thread
     return load_decoder(folder, native_backend())
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: tiny products lose time to a second one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
 def start_core(decoder: Decoder, tmp_path: Path) -> Iterator[StartCore]:
-    """Start cores over pools of `num_blocks`; each ends, with its blocks proved, when the test does."""
-    started: list[tuple[Front, threading.Thread, zmq.Socket[bytes]]] = []
+    """Start cores with the sizes of `running_core`; they end with the test."""
+    with contextlib.ExitStack() as stack:
+        count = 0
 
-    def start(*, num_blocks: int = 64, chunk_tokens: int = 64, max_running: int = 16, **limits: int) -> Front:
-        address = f"ipc://{tmp_path}/core-{len(started)}"
-        socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
-        socket.bind(address)
-        scheduler = Scheduler(BlockPool(num_blocks, BLOCK), max_running=max_running, chunk_tokens=chunk_tokens)
-        link = FrontLink(address)
-        core = Core(
-            link=link,
-            scheduler=scheduler,
-            runner=Runner(decoder, make_kv(decoder, num_blocks, BLOCK)),
-            handoff=Handoff(),
-            report=Report(),
-            max_model_len=min(limits.get("max_model_len", CONTEXT), num_blocks * BLOCK),
-            max_waiting=limits.get("max_waiting", 100),
-        )
+        def start(**sizes: int) -> Front:
+            nonlocal count
+            count += 1
+            return stack.enter_context(running_core(decoder, f"ipc://{tmp_path}/core-{count}", **sizes))
 
-        def run() -> None:
-            try:
-                core.run()
-            finally:
-                link.close()
-
-        thread = threading.Thread(target=run, name="core")
-        thread.start()
-        front = Front(core, socket)
-        started.append((front, thread, socket))
-        return front
-
-    yield start
-    for front, thread, socket in started:
-        front.send(Shutdown())
-        thread.join(DEADLINE_S)
-        socket.close(linger=0)
-        assert not thread.is_alive()
-        front.core._scheduler.pool.check()
+        yield start
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.workers.engine.conftest import Front, StartCore
+from tests.workers.engine.conftest import StartCore
+from tests.workers.engine.rig import Front
 from tests.workers.models.tiny import CONTEXT, prompt, reference_logits
 
 from headrace_worker.messages import Cancel, Choice, Finish
