@@ -11,12 +11,13 @@ UV := $(BIN)/uv
 FILES ?= examples/smollm2.yaml
 UP_FLAGS ?=
 PYTEST_FLAGS ?=
+CLUSTER ?= kind
 CODE := benchmarks cli crds e2e operator router tests workers
 PACKAGES := cli crds operator router workers
 
 .PHONY: help
 help: ## Show this help.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: $(VENV)/run.stamp ## Serve FILES (default: examples/smollm2.yaml) on 127.0.0.1:8080; UP_FLAGS are passed on.
@@ -30,7 +31,7 @@ test: $(VENV)/dev.stamp ## Run all tests, those with real processes and the real
 check: $(VENV)/dev.stamp ## Format, lint, types, import rules, generated files: what CI runs.
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
-	$(BIN)/mypy $(PACKAGES) tests benchmarks
+	$(BIN)/mypy $(PACKAGES) tests benchmarks e2e
 	$(BIN)/lint-imports
 	$(BIN)/python -m headrace_api.generate --check
 
@@ -43,6 +44,18 @@ format: $(VENV)/dev.stamp ## Format the code and write the generated files.
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## Measure every figure beside its peer; writes benchmarks/results/latest.json and plots.
 	$(BIN)/python -m benchmarks
+
+.PHONY: cluster-up
+cluster-up: $(VENV)/dev.stamp ## Give a Kubernetes to test on: CLUSTER=kind (default), api or existing; see e2e/README.md.
+	@exec $(BIN)/python -m e2e.cluster up --provider $(CLUSTER)
+
+.PHONY: cluster-down
+cluster-down: $(VENV)/dev.stamp ## Take away the cluster that cluster-up gave, and all that it started.
+	@exec $(BIN)/python -m e2e.cluster down --provider $(CLUSTER)
+
+.PHONY: cluster-status
+cluster-status: $(VENV)/dev.stamp ## Say what of the cluster runs.
+	@exec $(BIN)/python -m e2e.cluster status --provider $(CLUSTER)
 
 .PHONY: lock
 lock: $(VENV)/uv.stamp ## Resolve the dependencies anew and write the lock files.

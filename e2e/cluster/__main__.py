@@ -1,0 +1,86 @@
+"""`python -m e2e.cluster up|down|status|build`: what the Makefile's targets call."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from e2e.cluster.api import ApiCluster
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.existing import ExistingCluster
+from e2e.cluster.golang import ensure_programs
+from e2e.cluster.home import user_home
+from e2e.cluster.kind import KindCluster
+from e2e.cluster.versions import PROGRAMS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from e2e.cluster.base import Cluster
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "build":
+            ensure_programs(user_home(os.environ, Path.home()), options.names, _tell)
+            return 0
+        return _COMMANDS[options.command](open_cluster(options.provider))
+    except ClusterError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def open_cluster(provider: str) -> Cluster:
+    """Return this user's cluster of a provider, running or not."""
+    home = user_home(os.environ, Path.home())
+    if provider == "existing":
+        return ExistingCluster(os.environ)
+    return ApiCluster(home, _tell) if provider == "api" else KindCluster(home, _tell)
+
+
+def _up(cluster: Cluster) -> int:
+    cluster.up()
+    print(f"The cluster is ready. To use it:\n  export KUBECONFIG={cluster.kubeconfig}\n  {cluster.kubectl} get nodes")
+    return 0
+
+
+def _down(cluster: Cluster) -> int:
+    cluster.down()
+    return 0
+
+
+def _status(cluster: Cluster) -> int:
+    status = cluster.status()
+    print(f"{status.provider}: {'ready' if status.running else 'not running'}, KUBECONFIG={status.kubeconfig}")
+    for line in status.lines:
+        print(f"  {line}")
+    return 0 if status.running else 3
+
+
+_COMMANDS = {"up": _up, "down": _down, "status": _status}
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m e2e.cluster", description="A Kubernetes to test on.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("up", "give a cluster"), ("down", "take it away"), ("status", "say what runs")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--provider", choices=("kind", "api", "existing"), default="kind")
+    build = commands.add_parser("build", help="build programs into the cache")
+    build.add_argument("names", nargs="+", choices=sorted(PROGRAMS), metavar="NAME", help=", ".join(sorted(PROGRAMS)))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

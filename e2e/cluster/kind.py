@@ -1,0 +1,226 @@
+"""The provider `kind`: a real Kubernetes in a container, with a real kubelet, real pods and a real network."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Final
+
+from e2e.cluster import engine as engines
+from e2e.cluster import network, node, processes
+from e2e.cluster.base import Cluster, Status
+from e2e.cluster.command import Progress, capture
+from e2e.cluster.config import cluster_config, stock_image
+from e2e.cluster.errors import ClusterError, CommandError
+from e2e.cluster.golang import ensure_programs, module_folder
+from e2e.cluster.image import ensure_node_image, node_image
+from e2e.cluster.kubectl import Kubectl, wait_until
+from e2e.cluster.state import NetworkBefore, State, read_state, write_state
+from e2e.cluster.versions import KIND_MODULE, KIND_PROGRAMS
+from filelock import FileLock
+from msgspec.structs import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from e2e.cluster.engine import Engine
+    from e2e.cluster.home import Home
+
+NAME: Final = "headrace"
+NODE: Final = f"{NAME}-control-plane"
+
+_NETWORK: Final = "kind"
+_DAEMON: Final = "dockerd"
+_LOCK_TIMEOUT_S: Final = 7200.0
+_CREATE_TIMEOUT_S: Final = 900.0
+_READY_TIMEOUT_S: Final = 180.0
+_PULL_TIMEOUT_S: Final = 900.0
+_VOLUMES: Final = 4
+_VOLUME_GIB: Final = 20
+
+
+class KindCluster(Cluster):
+    """One node of kind, on the machine's container engine or on one that we start and end.
+
+    Args:
+        home: Where parts and data lie.
+        progress: Takes lines for the person who waits.
+        mounts: Folders of this machine that the node sees, by their path in the node.
+    """
+
+    def __init__(self, home: Home, progress: Progress, *, mounts: Mapping[str, str] | None = None) -> None:
+        self._home = home
+        self._progress = progress
+        self._mounts = mounts or {}
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self._home.run / "kubeconfig"
+
+    @property
+    def kubectl(self) -> Path:
+        return self._home.programs / "kubectl"
+
+    def up(self) -> None:
+        self._home.run.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._home.run_lock, timeout=_LOCK_TIMEOUT_S):
+            self._clear()
+            try:
+                engine = self._ensure_engine()
+                self._create(engine)
+            except BaseException:
+                self._clear()
+                raise
+
+    def down(self) -> None:
+        if self._home.run.exists():
+            with FileLock(self._home.run_lock, timeout=_LOCK_TIMEOUT_S):
+                self._clear()
+        self._home.run_lock.unlink(missing_ok=True)
+
+    def status(self) -> Status:
+        state = read_state(self._home.state)
+        if state is None:
+            return Status("kind", running=False, kubeconfig=self.kubeconfig)
+        lines = [
+            f"{each.name}: {'runs' if processes.is_alive(each) else 'has ended'}, process {each.pid}, log {each.log}"
+            for each in state.daemons
+        ]
+        answers = self.kubeconfig.exists() and Kubectl(self.kubectl, self.kubeconfig).answers()
+        lines.append(f"{NODE}: the API server {'is ready' if answers else 'does not answer'}")
+        return Status("kind", state.ready and answers, self.kubeconfig, tuple(lines))
+
+    def load(self, image: str) -> None:
+        engine = self._engine()
+        if not engine.has_image(image):
+            raise ClusterError(f"The container engine has no image {image!r}; build it first.")
+        self._kind(engine, "load", "docker-image", image, "--name", NAME, timeout_s=_CREATE_TIMEOUT_S)
+
+    def engine(self) -> Engine:
+        """Return the container engine that carries the running cluster, for building the images to load."""
+        return self._engine()
+
+    def _engine(self) -> Engine:
+        state = read_state(self._home.state)
+        if state is None:
+            raise ClusterError("No cluster runs; start one: make cluster-up.")
+        return engines.own_engine(self._home) if state.network else engines.Engine(self._home, None)
+
+    def _ensure_engine(self) -> Engine:
+        state = State("kind", str(self.kubeconfig))
+        engine = engines.machine_engine(self._home)
+        if engine is None:
+            self._progress("no container engine answers on this machine; starting one of our own")
+            engines.prepare(self._home, self._progress)
+            state = replace(state, network=_network_before())
+            engine = self._start_engine(state)
+        else:
+            write_state(self._home.state, state)
+        return engine
+
+    def _start_engine(self, state: State) -> Engine:
+        write_state(self._home.state, state)
+        daemon = engines.start(self._home, _DAEMON)
+        write_state(self._home.state, replace(state, daemons=(daemon,)))
+        engine = engines.own_engine(self._home)
+        engines.wait(engine, daemon)
+        return engine
+
+    def _create(self, engine: Engine) -> None:
+        ensure_programs(self._home, KIND_PROGRAMS, self._progress)
+        image, stock = self._node_image(engine)
+        self._progress(f"creating the cluster from {image}")
+        file = self._home.run / "kind.json"
+        file.write_text(cluster_config(stock=stock, mounts=self._mounts))
+        options = ("--name", NAME, "--image", image, "--config", str(file), "--kubeconfig", str(self.kubeconfig))
+        self._kind(engine, "create", "cluster", *options, "--wait", "180s", timeout_s=_CREATE_TIMEOUT_S)
+        kubectl = Kubectl(self.kubectl, self.kubeconfig)
+        if not stock:
+            self._make_volumes(engine, kubectl)
+        dns = ("-n", "kube-system", "rollout", "status", "deployment/coredns", f"--timeout={_READY_TIMEOUT_S:.0f}s")
+        kubectl(*dns, timeout_s=_READY_TIMEOUT_S + 10)
+        wait_until(lambda: _has_account(kubectl), timeout_s=_READY_TIMEOUT_S, what="No default service account came")
+        state = read_state(self._home.state)
+        assert state is not None
+        write_state(self._home.state, replace(state, ready=True))
+
+    def _node_image(self, engine: Engine) -> tuple[str, bool]:
+        """Return the node image to use, and whether it is kind's own."""
+        source = module_folder(KIND_MODULE) / "pkg/apis/config/defaults/image.go"
+        stock = stock_image(source.read_text())
+        if engine.has_image(node_image()):
+            return node_image(), False
+        if stock is not None:
+            try:
+                self._progress(f"asking a registry for kind's node image {stock.partition('@')[0]}")
+                engine.docker("pull", "--quiet", stock, timeout_s=_PULL_TIMEOUT_S)
+            except CommandError:
+                self._progress("it cannot be pulled here")
+            else:
+                return stock, True
+        return ensure_node_image(self._home, engine, self._progress), False
+
+    def _make_volumes(self, engine: Engine, kubectl: Kubectl) -> None:
+        names = [f"volume-{number}" for number in range(_VOLUMES)]
+        folders = [f"{node.VOLUMES_FOLDER}/{name}" for name in names]
+        engine.docker("exec", NODE, "mkdir", "-p", "-m", "0777", *folders)
+        kubectl.apply([node.volume(name, NODE, _VOLUME_GIB) for name in names])
+
+    def _clear(self) -> None:
+        state = read_state(self._home.state)
+        if state is None:
+            shutil.rmtree(self._home.run, ignore_errors=True)
+            return
+        if state.provider != "kind":
+            raise ClusterError(
+                f"A cluster of the provider {state.provider!r} uses {self._home.run}; "
+                f"take it away first: make cluster-down CLUSTER={state.provider}."
+            )
+        self._delete(state)
+        shutil.rmtree(self._home.run, ignore_errors=True)
+
+    def _delete(self, state: State) -> None:
+        if state.network is None:
+            self._delete_cluster(engines.Engine(self._home, None))
+            return
+        engine = engines.own_engine(self._home)
+        try:
+            if not engine.answers():
+                self._progress("an engine of ours ended without clearing up; starting it once more to do so")
+                engine = self._start_engine(replace(state, daemons=()))
+            self._delete_cluster(engine)
+            if _NETWORK in engine.docker("network", "ls", "--format", "{{.Name}}").split():
+                engine.docker("network", "rm", _NETWORK)
+        except ClusterError as error:
+            self._progress(f"the engine cannot clear up, so it is only ended: {error}")
+        finally:
+            self._stop_engine()
+
+    def _delete_cluster(self, engine: Engine) -> None:
+        if (self._home.programs / "kind").exists():
+            self._kind(engine, "delete", "cluster", "--name", NAME, timeout_s=120)
+
+    def _stop_engine(self) -> None:
+        state = read_state(self._home.state)
+        for daemon in state.daemons if state else ():
+            engines.stop(daemon)
+        engines.end_strays(self._home)
+        if state and state.network and state.network.owned:
+            engines.restore_network(policy=state.network.forward_policy, forwarding=state.network.forwarding)
+
+    def _kind(self, engine: Engine, *arguments: str, timeout_s: float) -> str:
+        environment = {**engine.environment, "KIND_EXPERIMENTAL_PROVIDER": "docker", "KUBECONFIG": str(self.kubeconfig)}
+        return capture([str(self._home.programs / "kind"), *arguments], timeout_s=timeout_s, environment=environment)
+
+
+def _network_before() -> NetworkBefore:
+    saved = engines.packet_filter()
+    return NetworkBefore(
+        owned=not network.has_engine_chains(saved),
+        forward_policy=network.forward_policy(saved),
+        forwarding=engines.is_forwarding(),
+    )
+
+
+def _has_account(kubectl: Kubectl) -> bool:
+    return kubectl("get", "serviceaccount", "default", "--ignore-not-found", "-o", "name").strip() != ""
