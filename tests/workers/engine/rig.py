@@ -23,7 +23,7 @@ from headrace_worker.messages import Choice, Failed, Generate, Outputs, Shutdown
 from headrace_worker.models.decoder import Decoder
 from headrace_worker.runner.runner import Runner
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 BLOCK = 16
 _decoder: msgspec.msgpack.Decoder[ToFront] = msgspec.msgpack.Decoder(ToFront)
 
