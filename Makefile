@@ -11,7 +11,7 @@ UV := $(BIN)/uv
 FILES ?= examples/smollm2.yaml
 UP_FLAGS ?=
 PYTEST_FLAGS ?=
-CLUSTER ?= kind
+CLUSTER ?=
 CODE := benchmarks cli crds e2e operator router tests workers
 PACKAGES := cli crds operator router workers
 
@@ -47,15 +47,15 @@ bench: $(VENV)/dev.stamp ## Measure every figure beside its peer; writes benchma
 
 .PHONY: cluster-up
 cluster-up: $(VENV)/dev.stamp ## Give a Kubernetes to test on: CLUSTER=kind (default), api or existing; see e2e/README.md.
-	@exec $(BIN)/python -m e2e.cluster up --provider $(CLUSTER)
+	@exec $(BIN)/python -m e2e.cluster up $(addprefix --provider ,$(CLUSTER))
 
 .PHONY: cluster-down
 cluster-down: $(VENV)/dev.stamp ## Take away the cluster that cluster-up gave, and all that it started.
-	@exec $(BIN)/python -m e2e.cluster down --provider $(CLUSTER)
+	@exec $(BIN)/python -m e2e.cluster down $(addprefix --provider ,$(CLUSTER))
 
 .PHONY: cluster-status
 cluster-status: $(VENV)/dev.stamp ## Say what of the cluster runs.
-	@exec $(BIN)/python -m e2e.cluster status --provider $(CLUSTER)
+	@exec $(BIN)/python -m e2e.cluster status $(addprefix --provider ,$(CLUSTER))
 
 .PHONY: lock
 lock: $(VENV)/uv.stamp ## Resolve the dependencies anew and write the lock files.

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from e2e.cluster.api import ApiCluster
 from e2e.cluster.errors import ClusterError
@@ -14,12 +14,17 @@ from e2e.cluster.existing import ExistingCluster
 from e2e.cluster.golang import ensure_programs
 from e2e.cluster.home import user_home
 from e2e.cluster.kind import KindCluster
+from e2e.cluster.state import read_state
 from e2e.cluster.versions import PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from e2e.cluster.base import Cluster
+
+
+PROVIDERS: Final = ("kind", "api", "existing")
+DEFAULT_PROVIDER: Final = "kind"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,12 +34,21 @@ def main(arguments: Sequence[str]) -> int:
         if options.command == "build":
             ensure_programs(user_home(os.environ, Path.home()), options.names, _tell)
             return 0
-        return _COMMANDS[options.command](open_cluster(options.provider))
+        running = read_state(user_home(os.environ, Path.home()).state)
+        provider = choose_provider(options.command, options.provider, running.provider if running else None)
+        return _COMMANDS[options.command](open_cluster(provider))
     except ClusterError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def choose_provider(command: str, asked: str | None, running: str | None) -> str:
+    """Return the provider to use: the one asked for, else the one that runs; `up` without a wish is kind."""
+    if asked is not None:
+        return asked
+    return DEFAULT_PROVIDER if running is None or command == "up" else running
 
 
 def open_cluster(provider: str) -> Cluster:
@@ -76,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("up", "give a cluster"), ("down", "take it away"), ("status", "say what runs")):
         command = commands.add_parser(name, help=text)
-        command.add_argument("--provider", choices=("kind", "api", "existing"), default="kind")
+        command.add_argument("--provider", choices=PROVIDERS, help="default: kind, or what runs")
     build = commands.add_parser("build", help="build programs into the cache")
     build.add_argument("names", nargs="+", choices=sorted(PROGRAMS), metavar="NAME", help=", ".join(sorted(PROGRAMS)))
     return parser

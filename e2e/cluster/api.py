@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 from e2e.cluster import control, processes
 from e2e.cluster.base import Cluster, Status
 from e2e.cluster.command import Progress, capture
+from e2e.cluster.deadline import wait_until
 from e2e.cluster.errors import ClusterError, StartError
 from e2e.cluster.golang import ensure_programs, module_folder
-from e2e.cluster.kubectl import Kubectl, wait_until
+from e2e.cluster.kubectl import Kubectl
 from e2e.cluster.state import State, read_state, write_state
 from e2e.cluster.versions import API_PROGRAMS, KWOK_MODULE
 from filelock import FileLock

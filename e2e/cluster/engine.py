@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 import psutil
 from e2e.cluster import network, processes, runtime
 from e2e.cluster.command import Progress, capture
+from e2e.cluster.deadline import wait_until
 from e2e.cluster.debian import ENGINE_TOOLS, ensure_tools
 from e2e.cluster.errors import ClusterError, CommandError, MissingError, StartError
-from e2e.cluster.kubectl import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _START_TIMEOUT_S: Final = 60.0
 _GRACE_S: Final = 30.0
 _MAX_SOCKET_PATH: Final = 100
+_CGROUPS: Final = Path("/sys/fs/cgroup")
 _FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
 
 
@@ -59,7 +60,11 @@ class Engine:
 
     def has_image(self, name: str) -> bool:
         """Say whether the engine holds an image of this name."""
-        return self.docker("image", "ls", "--quiet", name).strip() != ""
+        try:
+            self.docker("image", "inspect", "--format", "{{.Id}}", name)
+        except CommandError:
+            return False
+        return True
 
 
 def machine_engine(home: Home) -> Engine | None:
@@ -136,6 +141,14 @@ def end_strays(home: Home) -> None:
         if words and Path(words[0]).name.startswith("containerd") and any(marker in word for word in words):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+
+
+def remove_empty_folders() -> None:
+    """Remove the control groups and folders that a daemon leaves behind; one in use cannot be removed, and stays."""
+    groups = [group for group in _CGROUPS.glob("*/docker") if group.is_dir()]
+    for folder in (*groups, _CGROUPS / "docker", Path("/run/docker/plugins"), Path("/run/docker")):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def packet_filter() -> str:

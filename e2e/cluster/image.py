@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from e2e.cluster import node
 from e2e.cluster.command import Progress, capture, labour
+from e2e.cluster.deadline import wait_until
 from e2e.cluster.debian import IMAGE_TOOLS, ensure_tools
 from e2e.cluster.errors import CommandError
 from e2e.cluster.golang import ensure_programs, ensure_source
-from e2e.cluster.kubectl import wait_until
 from e2e.cluster.root import ensure_node_root, ensure_proxy_root
 from e2e.cluster.versions import COREDNS_MODULE, IMAGE_PROGRAMS, KUBERNETES, NODE_PROGRAMS, cache_name
 

@@ -10,10 +10,11 @@ from e2e.cluster import network, node, processes
 from e2e.cluster.base import Cluster, Status
 from e2e.cluster.command import Progress, capture
 from e2e.cluster.config import cluster_config, stock_image
+from e2e.cluster.deadline import wait_until
 from e2e.cluster.errors import ClusterError, CommandError
 from e2e.cluster.golang import ensure_programs, module_folder
 from e2e.cluster.image import ensure_node_image, node_image
-from e2e.cluster.kubectl import Kubectl, wait_until
+from e2e.cluster.kubectl import Kubectl
 from e2e.cluster.state import NetworkBefore, State, read_state, write_state
 from e2e.cluster.versions import KIND_MODULE, KIND_PROGRAMS
 from filelock import FileLock
@@ -150,6 +151,8 @@ class KindCluster(Cluster):
         stock = stock_image(source.read_text())
         if engine.has_image(node_image()):
             return node_image(), False
+        if stock is not None and engine.has_image(stock):
+            return stock, True
         if stock is not None:
             try:
                 self._progress(f"asking a registry for kind's node image {stock.partition('@')[0]}")
@@ -205,6 +208,7 @@ class KindCluster(Cluster):
         for daemon in state.daemons if state else ():
             engines.stop(daemon)
         engines.end_strays(self._home)
+        engines.remove_empty_folders()
         if state and state.network and state.network.owned:
             engines.restore_network(policy=state.network.forward_policy, forwarding=state.network.forwarding)
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from e2e.cluster.command import capture
-from e2e.cluster.errors import CommandError, StartError
+from e2e.cluster.errors import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-
-_POLL_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +37,3 @@ class Kubectl:
             return self("get", "--raw", "/readyz", "--request-timeout=2s", timeout_s=5).strip() == "ok"
         except CommandError:
             return False
-
-
-def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) -> None:
-    """Wait until `condition` holds.
-
-    Raises:
-        StartError: It does not hold after `timeout_s`; `what` is told as the thing that was waited for.
-    """
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise StartError(f"{what} after {timeout_s:.0f} s.")
-        time.sleep(_POLL_S)

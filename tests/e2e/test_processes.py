@@ -9,8 +9,8 @@ import psutil
 import pytest
 from e2e.cluster import processes
 from e2e.cluster.command import capture, labour
+from e2e.cluster.deadline import wait_until
 from e2e.cluster.errors import CommandError, MissingError, StartError
-from e2e.cluster.kubectl import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
