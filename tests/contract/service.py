@@ -166,7 +166,7 @@ class Service:
 
     def leftovers(self) -> list[str]:
         """Return what outlived it: processes, and shared memory that no process uses any more."""
-        processes = [process for process in self._seen.values() if process.is_running()]
+        processes = [process for process in self._seen.values() if _lives(process)]
         memory = _shared_memory() - self._memory_before
         return [*map(str, processes), *sorted(memory - _shared_memory_in_use())]
 
@@ -202,12 +202,19 @@ def serving(folder: Path, resources: str) -> Iterator[Service]:
         service.kill()
 
 
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def group(leader: int) -> list[int]:
     """Return the living processes of a group."""
     found = []
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(process.pid) == leader and _lives(process):
                 found.append(process.pid)
     return found
 

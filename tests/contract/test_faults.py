@@ -3,16 +3,17 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import httpx
 import pytest
 from tests.contract import prompts
 from tests.contract.reference import Reference
-from tests.contract.service import Service, Worker, eventually, group, serving
+from tests.contract.service import END_S, Service, Worker, eventually, group, serving
 from tests.contract.talk import Answer, ask, begin, chat, stream
 
 from headrace_api import names
@@ -55,12 +56,16 @@ class Crowd:
     def __init__(self, url: str, name: str, sentences: tuple[int, ...] = SENTENCES) -> None:
         self.chats = prompts.long(name, sentences)
         self.heard = [0] * len(self.chats)
-        pool = ThreadPoolExecutor(len(self.chats))
-        self._answers = [pool.submit(self._run, url, number) for number in range(len(self.chats))]
-        pool.shutdown(wait=False)
+        self._url = url
+        self._pool = ThreadPoolExecutor(16)
+        self._answers = [
+            self.add(stream, chat("smollm2", messages, max_tokens=TOKENS), partial(self._hear, number))
+            for number, messages in enumerate(self.chats)
+        ]
 
-    def _run(self, url: str, number: int) -> Answer:
-        return stream(url, chat("smollm2", self.chats[number], max_tokens=TOKENS), partial(self._hear, number))
+    def add(self, send: Callable[..., Answer], *arguments: Any) -> Future[Answer]:
+        """Send another request beside these; its answer is the caller's."""
+        return self._pool.submit(send, self._url, *arguments)
 
     def _hear(self, number: int) -> None:
         self.heard[number] += 1
@@ -150,12 +155,18 @@ def test_a_decode_worker_that_is_killed_in_mid_stream_costs_no_answer(
 ) -> None:
     decode = victim.worker("decode")
     crowd = Crowd(victim.url, f"killed decode {part}")
+    (messages,) = prompts.long(f"beside killed decode {part}", (4,))
+    whole = chat("smollm2", messages, max_tokens=TOKENS)
+    sampled = {**whole, "temperature": 0.9, "seed": 5}
+    beside = [crowd.add(ask, whole), crowd.add(stream, sampled)]
     eventually(lambda: crowd.streaming() >= 4, "half of the crowd is streaming")
     (engine,) = set(group(decode.pid)) - {decode.pid}
     os.kill({"leader": decode.pid, "engine": engine}[part], signal.SIGKILL)
     reference.check(crowd.chats, crowd.answers(), TOKENS)
+    reference.check([messages], [beside[0].result()], TOKENS)
     eventually(lambda: victim.replaced(decode), "the decode worker is back and verified")
     assert group(decode.pid) == []
+    assert stream(victim.url, sampled).tokens == beside[1].result().tokens
     victim.await_rest()
 
 
@@ -192,6 +203,6 @@ def test_the_first_ctrl_c_lets_streams_finish(victim: Service, reference: Refere
     eventually(crowd.streaming, "an answer is streaming")
     victim.process.send_signal(signal.SIGINT)
     reference.check(crowd.chats, crowd.answers(), TOKENS)
-    assert victim.stop() == 0
+    assert victim.process.wait(END_S) == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/health", trust_env=False)
