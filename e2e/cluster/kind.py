@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING, Final
 
-from e2e.cluster import engine as engines
-from e2e.cluster import network, node, processes
+from e2e.cluster import dockerd, node, processes
 from e2e.cluster.base import Cluster, Status
 from e2e.cluster.command import Progress, capture
 from e2e.cluster.config import cluster_config, stock_image
 from e2e.cluster.deadline import wait_until
+from e2e.cluster.engine import Engine, machine_engine
 from e2e.cluster.errors import ClusterError, CommandError
 from e2e.cluster.golang import ensure_programs, module_folder
 from e2e.cluster.image import ensure_node_image, node_image
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from e2e.cluster.engine import Engine
     from e2e.cluster.home import Home
 
 NAME: Final = "headrace"
@@ -105,31 +105,30 @@ class KindCluster(Cluster):
         state = read_state(self._home.state)
         if state is None:
             raise ClusterError("No cluster runs; start one: make cluster-up.")
-        return engines.own_engine(self._home) if state.network else engines.Engine(self._home, None)
+        return Engine(state.engine)
 
     def _ensure_engine(self) -> Engine:
-        state = State("kind", str(self.kubeconfig))
-        engine = engines.machine_engine(self._home)
+        engine = machine_engine(os.environ)
         if engine is None:
             self._progress("no container engine answers on this machine; starting one of our own")
-            engines.prepare(self._home, self._progress)
-            state = replace(state, network=_network_before())
-            engine = self._start_engine(state)
-        else:
-            write_state(self._home.state, state)
+            dockerd.prepare(self._home, self._progress)
+            return self._start_engine(dockerd.network_before())
+        write_state(self._home.state, State("kind", str(self.kubeconfig), engine=engine.address))
         return engine
 
-    def _start_engine(self, state: State) -> Engine:
+    def _start_engine(self, before: NetworkBefore) -> Engine:
+        engine = dockerd.own_engine(self._home)
+        state = State("kind", str(self.kubeconfig), engine=engine.address, network=before)
         write_state(self._home.state, state)
-        daemon = engines.start(self._home, _DAEMON)
+        daemon = dockerd.start(self._home, _DAEMON)
         write_state(self._home.state, replace(state, daemons=(daemon,)))
-        engine = engines.own_engine(self._home)
-        engines.wait(engine, daemon)
+        dockerd.wait(engine, daemon)
         return engine
 
     def _create(self, engine: Engine) -> None:
         ensure_programs(self._home, KIND_PROGRAMS, self._progress)
         image, stock = self._node_image(engine)
+        self._delete_cluster(engine)
         self._progress(f"creating the cluster from {image}")
         file = self._home.run / "kind.json"
         file.write_text(cluster_config(stock=stock, mounts=self._mounts))
@@ -183,47 +182,38 @@ class KindCluster(Cluster):
         shutil.rmtree(self._home.run, ignore_errors=True)
 
     def _delete(self, state: State) -> None:
+        engine = Engine(state.engine)
         if state.network is None:
-            self._delete_cluster(engines.Engine(self._home, None))
+            self._delete_cluster(engine)
             return
-        engine = engines.own_engine(self._home)
         try:
             if not engine.answers():
                 self._progress("an engine of ours ended without clearing up; starting it once more to do so")
-                engine = self._start_engine(replace(state, daemons=()))
+                for daemon in state.daemons:
+                    dockerd.stop(daemon)
+                self._start_engine(state.network)
             self._delete_cluster(engine)
             if _NETWORK in engine.docker("network", "ls", "--format", "{{.Name}}").split():
                 engine.docker("network", "rm", _NETWORK)
         except ClusterError as error:
             self._progress(f"the engine cannot clear up, so it is only ended: {error}")
         finally:
-            self._stop_engine()
+            self._stop_engine(state.network)
 
     def _delete_cluster(self, engine: Engine) -> None:
         if (self._home.programs / "kind").exists():
             self._kind(engine, "delete", "cluster", "--name", NAME, timeout_s=120)
 
-    def _stop_engine(self) -> None:
+    def _stop_engine(self, before: NetworkBefore) -> None:
         state = read_state(self._home.state)
         for daemon in state.daemons if state else ():
-            engines.stop(daemon)
-        engines.end_strays(self._home)
-        engines.remove_empty_folders()
-        if state and state.network and state.network.owned:
-            engines.restore_network(policy=state.network.forward_policy, forwarding=state.network.forwarding)
+            dockerd.stop(daemon)
+        dockerd.end_strays(self._home, before)
+        dockerd.restore_network(before)
 
     def _kind(self, engine: Engine, *arguments: str, timeout_s: float) -> str:
         environment = {**engine.environment, "KIND_EXPERIMENTAL_PROVIDER": "docker", "KUBECONFIG": str(self.kubeconfig)}
         return capture([str(self._home.programs / "kind"), *arguments], timeout_s=timeout_s, environment=environment)
-
-
-def _network_before() -> NetworkBefore:
-    saved = engines.packet_filter()
-    return NetworkBefore(
-        owned=not network.has_engine_chains(saved),
-        forward_policy=network.forward_policy(saved),
-        forwarding=engines.is_forwarding(),
-    )
 
 
 def _has_account(kubectl: Kubectl) -> bool:

@@ -33,6 +33,8 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """False from the first process until the cluster can be used: a cluster found so was left by a killed command."""
     daemons: tuple[Daemon, ...] = ()
     """In the order in which they were started; they are ended in the other one."""
+    engine: str | None = None
+    """Address of the container engine that carries the cluster, as `DOCKER_HOST` has it; None for Docker's default."""
     network: NetworkBefore | None = None
     """Set where we started a container engine of our own."""
 
