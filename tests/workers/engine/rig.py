@@ -134,6 +134,7 @@ def running_core(
         handoff=Handoff(),
         report=Report(),
         max_model_len=min(max_model_len, num_blocks * BLOCK),
+        vocabulary=decoder.config.vocabulary,
         max_waiting=max_waiting,
     )
 

@@ -70,6 +70,7 @@ def _build(settings: WorkerSettings, link: FrontLink) -> Core:
         handoff=handoff,
         report=report,
         max_model_len=engine.max_model_len,
+        vocabulary=engine.config.vocabulary,
         max_waiting=settings.max_waiting,
     )
 

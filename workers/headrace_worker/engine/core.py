@@ -11,7 +11,7 @@ from headrace_worker.engine.report import Report
 from headrace_worker.engine.requests import Requests
 from headrace_worker.engine.scheduler import Item, Plan, Scheduler
 from headrace_worker.engine.sequence import Phase, Sequence
-from headrace_worker.messages import Cancel, Failed, Finish, Generate, Output, Outputs, PeerDead, Shutdown, ToCore
+from headrace_worker.messages import Cancel, Failed, Finish, Generate, Output, Outputs, PeerDead, Shutdown
 from headrace_worker.runner.runner import Runner
 from headrace_worker.runner.sampling import NotFiniteError
 from headrace_worker.runner.work import Draw, Row, Work
@@ -30,6 +30,7 @@ class Core:
         handoff: the side of hand-offs this worker plays.
         report: counters, shared with the hand-off side.
         max_model_len: most tokens of one context.
+        vocabulary: how many token ids the model has.
         max_waiting: most queued sequences.
         clock: monotonic seconds.
     """
@@ -43,6 +44,7 @@ class Core:
         handoff: Handoff,
         report: Report,
         max_model_len: int,
+        vocabulary: int,
         max_waiting: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -52,17 +54,15 @@ class Core:
         self._handoff = handoff
         self._report = report
         self._max_model_len = max_model_len
+        self._vocabulary = vocabulary
         self._max_waiting = max_waiting
         self._clock = clock
         self._requests = Requests()
         self._outputs: list[Output] = []
-        self._running = True
 
     def run(self) -> None:
         """Serve until the front says Shutdown."""
-        while self._running:
-            for message in self._link.receive():
-                self._take(message)
+        while self._listen():
             for admitted in self._handoff.poll(self._clock()):
                 self._deliver(admitted.sequence, admitted.token)
             if not self._step():
@@ -87,7 +87,9 @@ class Core:
     def _settle(self, plan: Plan, results: list[Token | NotFiniteError | None]) -> None:
         for item, result in zip(plan.items, results, strict=True):
             sequence = item.sequence
-            if not sequence.decoding:
+            if sequence.phase is Phase.FINISHED:
+                continue  # another choice of its request failed in this step
+            if not (item.samples and item.count == 1 and sequence.output_ids):
                 self._report.add("prompt_computed", item.count)
             if isinstance(result, NotFiniteError):
                 self._fail(sequence, str(result))
@@ -140,7 +142,15 @@ class Core:
 
     # --- messages of the front ---------------------------------------------------------------------------------------
 
-    def _take(self, message: ToCore) -> None:
+    def _listen(self) -> bool:
+        """Take in all messages that are there; False once the front has said Shutdown."""
+        for message in self._link.receive():
+            if isinstance(message, Shutdown):
+                return False
+            self._take(message)
+        return True
+
+    def _take(self, message: Generate | Finish | Cancel | PeerDead) -> None:
         match message:
             case Generate():
                 self._generate(message)
@@ -150,8 +160,6 @@ class Core:
                 self._end(request)
             case PeerDead(incarnation):
                 self._handoff.peer_dead(incarnation)
-            case Shutdown():
-                self._running = False
         self._report.changed = True
 
     def _generate(self, message: Generate) -> None:
@@ -169,9 +177,18 @@ class Core:
         if not message.prompt_ids or longest >= self._max_model_len or not self._scheduler.fits(longest + 1):
             text = f"the context of {longest} tokens does not fit: this worker holds {self._max_model_len} at most"
             return Failed(message.request, "invalid", text)
-        if len(self._requests) >= self._max_waiting:
-            return Failed(message.request, "overloaded", f"{len(self._requests)} requests are in flight already")
+        if not self._knows(message):
+            return Failed(message.request, "invalid", f"token ids end at {self._vocabulary - 1} in this model")
+        waiting = len(self._scheduler.waiting) + self._handoff.remote
+        if waiting >= self._max_waiting:
+            return Failed(message.request, "overloaded", f"{waiting} sequences wait already; try again later")
         return None
+
+    def _knows(self, message: Generate) -> bool:
+        """Whether the model has a row for each token id: kernels read wherever an id points."""
+        ids = [*message.prompt_ids, *message.sampling.stop_ids, *(token for token, _ in message.sampling.logit_bias)]
+        ids += [token for choice in message.choices for token in choice.output_ids]
+        return min(ids) >= 0 and max(ids) < self._vocabulary
 
     def _finish(self, request: str, choice: int) -> None:
         followers = self._requests.release_followers(request)

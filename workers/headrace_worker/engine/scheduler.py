@@ -112,7 +112,7 @@ class Scheduler:
         for sequence in self.running:
             if not sequence.decoding and budget > 0:
                 budget -= self._chunk(sequence, budget, plan)
-        while budget > 0 and not plan.preempted and len(self.running) < self._max_running:
+        while budget >= self.pool.block_size and not plan.preempted and len(self.running) < self._max_running:
             admitted = self._admit()
             if admitted is None:
                 break
