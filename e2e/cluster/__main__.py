@@ -1,4 +1,4 @@
-"""`python -m e2e.cluster up|down|status|build`: what the Makefile's targets call."""
+"""`python -m e2e.cluster up|down|status|load|build`: what the Makefile's targets call."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         running = read_state(user_home(os.environ, Path.home()).state)
         provider = choose_provider(options.command, options.provider, running.provider if running else None)
-        return _COMMANDS[options.command](open_cluster(provider))
+        cluster = open_cluster(provider)
+        if options.command == "load":
+            cluster.load(options.image)
+            return 0
+        return _COMMANDS[options.command](cluster)
     except ClusterError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -91,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (("up", "give a cluster"), ("down", "take it away"), ("status", "say what runs")):
         command = commands.add_parser(name, help=text)
         command.add_argument("--provider", choices=PROVIDERS, help="default: kind, or what runs")
+    load = commands.add_parser("load", help="bring an image of the container engine to the nodes")
+    load.add_argument("image")
+    load.add_argument("--provider", choices=PROVIDERS, help="default: what runs")
     build = commands.add_parser("build", help="build programs into the cache")
     build.add_argument("names", nargs="+", choices=sorted(PROGRAMS), metavar="NAME", help=", ".join(sorted(PROGRAMS)))
     return parser

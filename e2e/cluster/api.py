@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from e2e.cluster import control, processes
-from e2e.cluster.base import Cluster, Status
+from e2e.cluster.base import Status
 from e2e.cluster.command import Progress, capture
 from e2e.cluster.deadline import wait_until
-from e2e.cluster.errors import ClusterError, StartError
+from e2e.cluster.errors import ClusterError
 from e2e.cluster.golang import ensure_programs, module_folder
 from e2e.cluster.kubectl import Kubectl
+from e2e.cluster.owned import OwnedCluster
 from e2e.cluster.state import State, read_state, write_state
 from e2e.cluster.versions import API_PROGRAMS, KWOK_MODULE
-from filelock import FileLock
-from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from e2e.cluster.home import Home
 
-_LOCK_TIMEOUT_S: Final = 7200.0
 _READY_TIMEOUT_S: Final = 60.0
 _GRACE_S: Final = 5.0
 _STAGES: Final = (
@@ -37,7 +34,7 @@ _STAGES: Final = (
 )
 
 
-class ApiCluster(Cluster):
+class ApiCluster(OwnedCluster):
     """etcd, API server, controller manager, scheduler and kwok, each a process of its own on 127.0.0.1.
 
     Args:
@@ -47,53 +44,24 @@ class ApiCluster(Cluster):
         audit: Keep an audit log, `audit_log`.
     """
 
+    provider = "api"
+
     def __init__(self, home: Home, progress: Progress, *, nodes: int = 4, audit: bool = False) -> None:
-        self._home = home
-        self._progress = progress
+        super().__init__(home, progress)
         self._nodes = nodes
         self._audit = audit
-
-    @property
-    def kubeconfig(self) -> Path:
-        return self._home.run / "kubeconfig"
-
-    @property
-    def kubectl(self) -> Path:
-        return self._home.programs / "kubectl"
 
     @property
     def audit_log(self) -> Path:
         """One JSON object for each request, where `audit` was asked for."""
         return self._home.run / "audit.log"
 
-    def up(self) -> None:
-        self._home.root.mkdir(parents=True, exist_ok=True)
-        self._home.run.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._home.run_lock, timeout=_LOCK_TIMEOUT_S):
-            self._clear()
-            programs = ensure_programs(self._home, API_PROGRAMS, self._progress)
-            stages = self._ensure_stages()
-            try:
-                self._start(programs, stages)
-            except BaseException:
-                self._end()
-                raise
-
-    def down(self) -> None:
-        if self._home.run.exists():
-            with FileLock(self._home.run_lock, timeout=_LOCK_TIMEOUT_S):
-                self._clear()
-        self._home.run_lock.unlink(missing_ok=True)
-
     def status(self) -> Status:
         state = read_state(self._home.state)
-        daemons = state.daemons if state else ()
-        lines = tuple(
-            f"{each.name}: {'runs' if processes.is_alive(each) else 'has ended'}, process {each.pid}, log {each.log}"
-            for each in daemons
-        )
-        running = bool(state and state.ready and daemons and all(processes.is_alive(each) for each in daemons))
-        return Status("api", running, self.kubeconfig, lines)
+        if state is None:
+            return Status("api", running=False, kubeconfig=self.kubeconfig)
+        running = state.ready and all(processes.is_alive(each) for each in state.daemons)
+        return Status("api", running, self.kubeconfig, tuple(self._daemon_lines(state)))
 
     def load(self, image: str) -> None:
         raise ClusterError(
@@ -101,21 +69,24 @@ class ApiCluster(Cluster):
             "Use the provider 'kind'."
         )
 
-    def _start(self, programs: dict[str, Path], stages: Path) -> None:
+    def _start(self) -> None:
+        programs = ensure_programs(self._home, API_PROGRAMS, self._progress)
+        stages = self._ensure_stages()
         plan = self._plan()
         write_state(self._home.state, State("api", str(plan.kubeconfig)))
-        self._daemon("etcd", programs, control.etcd_arguments(plan))
-        self._daemon("kube-apiserver", programs, control.apiserver_arguments(plan))
+        self._daemon(programs["etcd"], control.etcd_arguments(plan))
+        self._daemon(programs["kube-apiserver"], control.apiserver_arguments(plan))
         kubectl = Kubectl(programs["kubectl"], plan.kubeconfig)
         self._wait(lambda: plan.certificate.exists() and kubectl.answers(), "The API server was not ready")
-        self._daemon("kube-controller-manager", programs, control.controllers_arguments(plan))
-        self._daemon("kube-scheduler", programs, control.scheduler_arguments(plan))
-        self._daemon("kwok", programs, control.kwok_arguments(plan, stages))
+        self._daemon(programs["kube-controller-manager"], control.controllers_arguments(plan))
+        self._daemon(programs["kube-scheduler"], control.scheduler_arguments(plan))
+        self._daemon(programs["kwok"], control.kwok_arguments(plan, stages))
         kubectl.apply([control.node(f"kwok-{number}") for number in range(self._nodes)])
         self._wait(lambda: _is_settled(kubectl, self._nodes), "The nodes and the default service account did not come")
-        state = read_state(self._home.state)
-        assert state is not None
-        write_state(self._home.state, replace(state, ready=True))
+
+    def _end(self, state: State) -> None:
+        for daemon in reversed(state.daemons):
+            processes.stop(daemon, grace_s=_GRACE_S)
 
     def _plan(self) -> control.Plan:
         folder = self._home.run
@@ -139,38 +110,18 @@ class ApiCluster(Cluster):
             fresh.replace(file)
         return file
 
-    def _daemon(self, name: str, programs: dict[str, Path], arguments: Sequence[str]) -> None:
-        state = read_state(self._home.state)
-        assert state is not None
-        daemon = processes.start(name, [str(programs[name]), *arguments], log=self._home.logs / f"{name}.log")
-        write_state(self._home.state, replace(state, daemons=(*state.daemons, daemon)))
+    def _daemon(self, program: Path, arguments: Sequence[str]) -> None:
+        name = program.name
+        daemon = processes.start(name, [str(program), *arguments], log=self._home.logs / f"{name}.log")
+        self._record(daemons=(*self._state().daemons, daemon))
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         def holds() -> bool:
-            state = read_state(self._home.state)
-            assert state is not None
-            for daemon in state.daemons:
-                if not processes.is_alive(daemon):
-                    last = "\n".join(Path(daemon.log).read_text(errors="replace").splitlines()[-10:])
-                    raise StartError(f"{daemon.name} has ended; the last lines of its log:\n{last}")
+            for daemon in self._state().daemons:
+                processes.require_alive(daemon)
             return condition()
 
         wait_until(holds, timeout_s=_READY_TIMEOUT_S, what=what)
-
-    def _clear(self) -> None:
-        state = read_state(self._home.state)
-        if state is not None and state.provider != "api":
-            raise ClusterError(
-                f"A cluster of the provider {state.provider!r} uses {self._home.run}; "
-                f"take it away first: make cluster-down CLUSTER={state.provider}."
-            )
-        self._end()
-
-    def _end(self) -> None:
-        state = read_state(self._home.state)
-        for daemon in reversed(state.daemons if state else ()):
-            processes.stop(daemon, grace_s=_GRACE_S)
-        shutil.rmtree(self._home.run, ignore_errors=True)
 
 
 def _is_settled(kubectl: Kubectl, nodes: int) -> bool:

@@ -17,7 +17,7 @@ from e2e.cluster.command import Progress, capture
 from e2e.cluster.deadline import wait_until
 from e2e.cluster.debian import ENGINE_TOOLS, ensure_tools
 from e2e.cluster.engine import Engine
-from e2e.cluster.errors import ClusterError, StartError
+from e2e.cluster.errors import ClusterError
 from e2e.cluster.state import NetworkBefore
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ _START_TIMEOUT_S: Final = 60.0
 _GRACE_S: Final = 30.0
 _MAX_SOCKET_PATH: Final = 100
 _CGROUPS: Final = Path("/sys/fs/cgroup")
+_GROUP: Final = "headrace"
+"""Control group of all our containers: by it their processes are known even when the daemon has died."""
 _FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
 
 
@@ -65,6 +67,8 @@ def start(home: Home, name: str) -> Daemon:
         f"--exec-root={home.run / 'docker'}",
         f"--pidfile={home.run / 'docker.pid'}",
         "--bridge=none",
+        "--exec-opt=native.cgroupdriver=cgroupfs",
+        f"--cgroup-parent=/{_GROUP}",
         f"--config-file={_settings(home)}",
     ]
     if _wrapper(home).exists():
@@ -82,9 +86,7 @@ def wait(engine: Engine, daemon: Daemon) -> None:
     """Wait until our own daemon answers."""
 
     def answers() -> bool:
-        if not processes.is_alive(daemon):
-            last = "\n".join(Path(daemon.log).read_text(errors="replace").splitlines()[-10:])
-            raise StartError(f"{daemon.name} has ended; the last lines of its log:\n{last}")
+        processes.require_alive(daemon)
         return engine.answers()
 
     wait_until(answers, timeout_s=_START_TIMEOUT_S, what="The container engine did not answer")
@@ -95,23 +97,21 @@ def stop(daemon: Daemon) -> None:
     processes.stop(daemon, grace_s=_GRACE_S)
 
 
-def end_strays(home: Home, before: NetworkBefore) -> None:
-    """End what a daemon of ours left running when it was killed, and remove the folders and bridges that it leaves.
+def end_strays(home: Home, bridge: str | None) -> None:
+    """End what a daemon of ours left running when it was killed, and remove the bridge and folders that it leaves.
 
-    Its containerd and shims are known by our folder. Processes of containers are known by their control group, which
-    tells nothing about whose engine it was; they are ended only where no other engine had been at work.
+    Its containerd and shims are known by our folder, processes of containers by our control group.
     """
     _end_containerd(home, ("containerd", "containerd-shim", "containerd-shim-runc-v2"))
-    groups = [*_CGROUPS.glob("docker"), *_CGROUPS.glob("*/docker")]
-    if before.owned:
-        for group in groups:
-            _end_group(group)
-        for bridge in network.bridges(capture(["ip", "-json", "link", "show", "type", "bridge"], timeout_s=30)):
-            subprocess.run(["ip", "link", "delete", bridge], check=False, capture_output=True, timeout=30)
-    # A folder in use cannot be removed, and stays.
+    groups = [*_CGROUPS.glob(_GROUP), *_CGROUPS.glob(f"*/{_GROUP}")]
+    for group in groups:
+        _end_group(group)
+    if bridge is not None:
+        subprocess.run(["ip", "link", "delete", bridge], check=False, capture_output=True, timeout=30)
+    unused = [*groups, *_CGROUPS.glob("*/docker"), Path("/run/docker/plugins"), Path("/run/docker")]
     nested = [folder for group in groups for folder in sorted(group.rglob("*"), reverse=True) if folder.is_dir()]
-    for folder in (*nested, *groups, Path("/run/docker/plugins"), Path("/run/docker")):
-        with suppress(OSError):
+    for folder in (*nested, *unused):
+        with suppress(OSError):  # a folder in use cannot be removed, and stays
             folder.rmdir()
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING, Final
 
-from e2e.cluster import dockerd, node, processes
-from e2e.cluster.base import Cluster, Status
+from e2e.cluster import dockerd, network, node
+from e2e.cluster.base import Status
 from e2e.cluster.command import Progress, capture
 from e2e.cluster.config import cluster_config, stock_image
 from e2e.cluster.deadline import wait_until
@@ -16,23 +15,21 @@ from e2e.cluster.errors import ClusterError, CommandError
 from e2e.cluster.golang import ensure_programs, module_folder
 from e2e.cluster.image import ensure_node_image, node_image
 from e2e.cluster.kubectl import Kubectl
+from e2e.cluster.owned import OwnedCluster
 from e2e.cluster.state import NetworkBefore, State, read_state, write_state
 from e2e.cluster.versions import KIND_MODULE, KIND_PROGRAMS
-from filelock import FileLock
 from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from e2e.cluster.home import Home
 
-NAME: Final = "headrace"
+NAME: Final = "headrace-test"
 NODE: Final = f"{NAME}-control-plane"
 
 _NETWORK: Final = "kind"
 _DAEMON: Final = "dockerd"
-_LOCK_TIMEOUT_S: Final = 7200.0
 _CREATE_TIMEOUT_S: Final = 900.0
 _READY_TIMEOUT_S: Final = 180.0
 _PULL_TIMEOUT_S: Final = 900.0
@@ -40,7 +37,7 @@ _VOLUMES: Final = 4
 _VOLUME_GIB: Final = 20
 
 
-class KindCluster(Cluster):
+class KindCluster(OwnedCluster):
     """One node of kind, on the machine's container engine or on one that we start and end.
 
     Args:
@@ -49,76 +46,68 @@ class KindCluster(Cluster):
         mounts: Folders of this machine that the node sees, by their path in the node.
     """
 
+    provider = "kind"
+
     def __init__(self, home: Home, progress: Progress, *, mounts: Mapping[str, str] | None = None) -> None:
-        self._home = home
-        self._progress = progress
+        super().__init__(home, progress)
         self._mounts = mounts or {}
-
-    @property
-    def kubeconfig(self) -> Path:
-        return self._home.run / "kubeconfig"
-
-    @property
-    def kubectl(self) -> Path:
-        return self._home.programs / "kubectl"
-
-    def up(self) -> None:
-        self._home.run.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._home.run_lock, timeout=_LOCK_TIMEOUT_S):
-            self._clear()
-            try:
-                engine = self._ensure_engine()
-                self._create(engine)
-            except BaseException:
-                self._clear()
-                raise
-
-    def down(self) -> None:
-        if self._home.run.exists():
-            with FileLock(self._home.run_lock, timeout=_LOCK_TIMEOUT_S):
-                self._clear()
-        self._home.run_lock.unlink(missing_ok=True)
 
     def status(self) -> Status:
         state = read_state(self._home.state)
         if state is None:
             return Status("kind", running=False, kubeconfig=self.kubeconfig)
-        lines = [
-            f"{each.name}: {'runs' if processes.is_alive(each) else 'has ended'}, process {each.pid}, log {each.log}"
-            for each in state.daemons
-        ]
+        lines = [f"container engine: {state.engine or 'the default of docker'}", *self._daemon_lines(state)]
         answers = self.kubeconfig.exists() and Kubectl(self.kubectl, self.kubeconfig).answers()
         lines.append(f"{NODE}: the API server {'is ready' if answers else 'does not answer'}")
         return Status("kind", state.ready and answers, self.kubeconfig, tuple(lines))
 
     def load(self, image: str) -> None:
-        engine = self._engine()
+        engine = self.engine()
         if not engine.has_image(image):
             raise ClusterError(f"The container engine has no image {image!r}; build it first.")
         self._kind(engine, "load", "docker-image", image, "--name", NAME, timeout_s=_CREATE_TIMEOUT_S)
 
     def engine(self) -> Engine:
         """Return the container engine that carries the running cluster, for building the images to load."""
-        return self._engine()
+        return Engine(self._state().engine)
 
-    def _engine(self) -> Engine:
-        state = read_state(self._home.state)
-        if state is None:
-            raise ClusterError("No cluster runs; start one: make cluster-up.")
-        return Engine(state.engine)
+    def _start(self) -> None:
+        engine = self._ensure_engine()
+        self._create(engine)
+
+    def _end(self, state: State) -> None:
+        engine = Engine(state.engine)
+        if state.network is None:
+            self._delete_cluster(engine)
+            return
+        try:
+            if not engine.answers():
+                self._progress("an engine of ours ended without clearing up; starting it once more to do so")
+                for daemon in state.daemons:
+                    dockerd.stop(daemon)
+                self._start_engine(replace(state, ready=False))
+            self._delete_cluster(engine)
+            if _NETWORK in engine.docker("network", "ls", "--format", "{{.Name}}").split():
+                engine.docker("network", "rm", _NETWORK)
+        except ClusterError as error:
+            self._progress(f"the engine cannot clear up, so it is only ended: {error}")
+        finally:
+            self._stop_engine(state.network)
 
     def _ensure_engine(self) -> Engine:
         engine = machine_engine(os.environ)
         if engine is None:
             self._progress("no container engine answers on this machine; starting one of our own")
             dockerd.prepare(self._home, self._progress)
-            return self._start_engine(dockerd.network_before())
+            engine = machine_engine(os.environ)  # what was installed may have been started with it
+        if engine is None:
+            return self._start_engine(State("kind", str(self.kubeconfig), network=dockerd.network_before()))
         write_state(self._home.state, State("kind", str(self.kubeconfig), engine=engine.address))
         return engine
 
-    def _start_engine(self, before: NetworkBefore) -> Engine:
+    def _start_engine(self, state: State) -> Engine:
         engine = dockerd.own_engine(self._home)
-        state = State("kind", str(self.kubeconfig), engine=engine.address, network=before)
+        state = replace(state, engine=engine.address, daemons=())
         write_state(self._home.state, state)
         daemon = dockerd.start(self._home, _DAEMON)
         write_state(self._home.state, replace(state, daemons=(daemon,)))
@@ -134,15 +123,13 @@ class KindCluster(Cluster):
         file.write_text(cluster_config(stock=stock, mounts=self._mounts))
         options = ("--name", NAME, "--image", image, "--config", str(file), "--kubeconfig", str(self.kubeconfig))
         self._kind(engine, "create", "cluster", *options, "--wait", "180s", timeout_s=_CREATE_TIMEOUT_S)
+        self._record(bridge=network.bridge_name(engine.docker("network", "inspect", "--format", "{{.Id}}", _NETWORK)))
         kubectl = Kubectl(self.kubectl, self.kubeconfig)
         if not stock:
             self._make_volumes(engine, kubectl)
         dns = ("-n", "kube-system", "rollout", "status", "deployment/coredns", f"--timeout={_READY_TIMEOUT_S:.0f}s")
         kubectl(*dns, timeout_s=_READY_TIMEOUT_S + 10)
         wait_until(lambda: _has_account(kubectl), timeout_s=_READY_TIMEOUT_S, what="No default service account came")
-        state = read_state(self._home.state)
-        assert state is not None
-        write_state(self._home.state, replace(state, ready=True))
 
     def _node_image(self, engine: Engine) -> tuple[str, bool]:
         """Return the node image to use, and whether it is kind's own."""
@@ -168,47 +155,15 @@ class KindCluster(Cluster):
         engine.docker("exec", NODE, "mkdir", "-p", "-m", "0777", *folders)
         kubectl.apply([node.volume(name, NODE, _VOLUME_GIB) for name in names])
 
-    def _clear(self) -> None:
-        state = read_state(self._home.state)
-        if state is None:
-            shutil.rmtree(self._home.run, ignore_errors=True)
-            return
-        if state.provider != "kind":
-            raise ClusterError(
-                f"A cluster of the provider {state.provider!r} uses {self._home.run}; "
-                f"take it away first: make cluster-down CLUSTER={state.provider}."
-            )
-        self._delete(state)
-        shutil.rmtree(self._home.run, ignore_errors=True)
-
-    def _delete(self, state: State) -> None:
-        engine = Engine(state.engine)
-        if state.network is None:
-            self._delete_cluster(engine)
-            return
-        try:
-            if not engine.answers():
-                self._progress("an engine of ours ended without clearing up; starting it once more to do so")
-                for daemon in state.daemons:
-                    dockerd.stop(daemon)
-                self._start_engine(state.network)
-            self._delete_cluster(engine)
-            if _NETWORK in engine.docker("network", "ls", "--format", "{{.Name}}").split():
-                engine.docker("network", "rm", _NETWORK)
-        except ClusterError as error:
-            self._progress(f"the engine cannot clear up, so it is only ended: {error}")
-        finally:
-            self._stop_engine(state.network)
-
     def _delete_cluster(self, engine: Engine) -> None:
         if (self._home.programs / "kind").exists():
             self._kind(engine, "delete", "cluster", "--name", NAME, timeout_s=120)
 
     def _stop_engine(self, before: NetworkBefore) -> None:
-        state = read_state(self._home.state)
-        for daemon in state.daemons if state else ():
+        state = self._state()
+        for daemon in state.daemons:
             dockerd.stop(daemon)
-        dockerd.end_strays(self._home, before)
+        dockerd.end_strays(self._home, state.bridge)
         dockerd.restore_network(before)
 
     def _kind(self, engine: Engine, *arguments: str, timeout_s: float) -> str:

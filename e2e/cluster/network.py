@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Final
 
 _CHAIN: Final = re.compile(r"^DOCKER(-\S+)?$")
 _RULE: Final = re.compile(r"-(?:j|g) DOCKER(-\S+)?\b|-[io] (?:docker0|br-[0-9a-f]{12})\b|\bbr-[0-9a-f]{12}\b")
-_BRIDGE: Final = re.compile(r"^br-[0-9a-f]{12}$")
 _POLICY: Final = re.compile(r"^:FORWARD (\S+)", re.MULTILINE)
 
 
@@ -23,9 +21,9 @@ def forward_policy(saved: str) -> str | None:
     return found.group(1) if found else None
 
 
-def bridges(printed: str) -> list[str]:
-    """Return the bridges that an engine made for its networks, given what `ip -json link show type bridge` prints."""
-    return [link["ifname"] for link in json.loads(printed or "[]") if _BRIDGE.match(link.get("ifname", ""))]
+def bridge_name(identity: str) -> str:
+    """Return the name of the bridge that Docker makes for a network of this identity."""
+    return f"br-{identity.strip()[:12]}"
 
 
 def removals(saved: str, policy: str | None) -> list[list[str]]:

@@ -7,17 +7,19 @@ import signal
 import socket
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import psutil
+from e2e.cluster.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 
 _POLL_S: Final = 0.02
+_TAIL_LINES: Final = 10
 _KILL_TIMEOUT_S: Final = 10.0
 
 
@@ -54,6 +56,13 @@ def is_alive(daemon: Daemon) -> bool:
         return process is not None and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def require_alive(daemon: Daemon) -> None:
+    """Raise StartError with the last lines of its log where a process has ended."""
+    if not is_alive(daemon):
+        last = Path(daemon.log).read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+        raise StartError("\n".join([f"{daemon.name} has ended; the last lines of its log:", *last]))
 
 
 def stop(daemon: Daemon, *, grace_s: float) -> None:

@@ -35,6 +35,8 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """In the order in which they were started; they are ended in the other one."""
     engine: str | None = None
     """Address of the container engine that carries the cluster, as `DOCKER_HOST` has it; None for Docker's default."""
+    bridge: str | None = None
+    """The engine's network of the cluster, as the kernel names it."""
     network: NetworkBefore | None = None
     """Set where we started a container engine of our own."""
 

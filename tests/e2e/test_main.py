@@ -62,3 +62,11 @@ def test_another_providers_cluster_is_named_when_it_is_in_the_way(
 
     assert main(["down", "--provider", "kind"]) == 1
     assert "make cluster-down CLUSTER=api" in capsys.readouterr().err
+
+
+def test_loading_an_image_without_a_cluster_says_how_to_start_one(
+    empty_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["load", "some:image"]) == 1
+    assert "make cluster-up" in capsys.readouterr().err
+    assert list(empty_home.iterdir()) == []

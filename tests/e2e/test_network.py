@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from e2e.cluster.network import bridges, forward_policy, has_engine_chains, removals
+from e2e.cluster.network import bridge_name, forward_policy, has_engine_chains, removals
 
 UNUSED = """*filter
 :INPUT ACCEPT [0:0]
@@ -71,13 +71,5 @@ def test_the_policy_from_before_is_given_back() -> None:
     assert removals(WITH_ENGINE, "DROP")[-1] == ["-P", "FORWARD", "DROP"]
 
 
-@pytest.mark.parametrize(
-    ("printed", "expected"),
-    [
-        ('[{"ifname": "br-0123456789ab"}, {"ifname": "br-lan"}, {"ifname": "virbr0"}, {}]', ["br-0123456789ab"]),
-        ("[]", []),
-        ("", []),
-    ],
-)
-def test_only_bridges_named_by_an_engine_are_taken_for_its_own(printed: str, expected: list[str]) -> None:
-    assert bridges(printed) == expected
+def test_a_bridge_is_named_by_the_head_of_its_networks_identity() -> None:
+    assert bridge_name("0123456789abcdef\n") == "br-0123456789ab"
