@@ -186,7 +186,7 @@ def test_close_leaves_no_thread_no_descriptor_and_no_shared_memory(
     assert p.wait(lambda line: "closed" in line)["threads"] == ["MainThread"]
     assert threading.active_count() == threads
     assert _descriptors() == descriptors
-    assert _shared_memory() == shared
+    assert _shared_memory() <= shared
 
 
 def test_a_killed_worker_leaves_no_shared_memory(
@@ -198,7 +198,7 @@ def test_a_killed_worker_leaves_no_shared_memory(
     p.kill()
     d.expect(Lost)
     d.courier.close()
-    assert _shared_memory() == shared
+    assert _shared_memory() <= shared
 
 
 def test_the_sockets_transport_refuses_gpu_memory() -> None:
