@@ -115,7 +115,7 @@ class Core:
             if name in self.stopped:
                 return
             self.fill(attempt, layer, range(hit, count), blocks)
-            self.courier.layer_done(name, layer, hit, blocks[hit:])
+            self.courier.layers_done(name, range(layer, layer + 1), hit, blocks[hit:])
             if settings.layer_s:
                 time.sleep(settings.layer_s)
                 self.take(self.courier.poll())

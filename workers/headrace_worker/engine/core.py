@@ -65,6 +65,7 @@ class Core:
         while self._listen():
             for admitted in self._handoff.poll(self._clock()):
                 self._deliver(admitted.sequence, admitted.token)
+            self._flush()  # a token that arrived must not wait for the step that makes the next one
             if not self._step():
                 self._rest()
         self._handoff.close()

@@ -30,6 +30,7 @@ def make_handoff(
             courier,
             scheduler,
             report,
+            layout=engine.layout,
             max_model_len=engine.max_model_len,
             max_waiting=settings.max_waiting,
             mark=None if engine.runner.kv.device.type == "cpu" else _recorded,

@@ -1,11 +1,11 @@
 """The prefill worker's side of hand-offs: attempts become sequences that end with their first token."""
 
 from collections.abc import Callable
-from functools import partial
 
 from typing_extensions import override
 
 from headrace_api.frames import Token
+from headrace_api.handoff import Layout
 from headrace_worker.engine.handoff import Admitted, Handoff
 from headrace_worker.engine.report import Report
 from headrace_worker.engine.scheduler import Item, Plan, Scheduler
@@ -15,6 +15,9 @@ from headrace_worker.transfer import events
 from headrace_worker.transfer.courier import Courier
 from headrace_worker.transfer.prefill import Ready
 
+_WRITE_BYTES = 512 * 1024
+"""Layers are written together up to this size: each write takes time from compute, and small ones gain nothing."""
+
 
 class Serving(Handoff):
     """Computes prompts for decode workers and lets the courier write their KV while it goes on.
@@ -23,6 +26,7 @@ class Serving(Handoff):
         courier: the thread that owns the transport.
         scheduler: of this worker; attempts queue in it like any sequence.
         report: counters.
+        layout: of this worker's KV memory.
         max_model_len: most tokens of one context.
         max_waiting: most attempts in flight.
         mark: makes an event that comes when the device has done what was asked of it so far; None where compute is
@@ -35,6 +39,7 @@ class Serving(Handoff):
         scheduler: Scheduler,
         report: Report,
         *,
+        layout: Layout,
         max_model_len: int,
         max_waiting: int,
         mark: Callable[[], Ready] | None = None,
@@ -45,6 +50,7 @@ class Serving(Handoff):
         self._max_model_len = max_model_len
         self._max_waiting = max_waiting
         self._mark = mark
+        self._layout = layout
         self._sequences: dict[str, Sequence] = {}
 
     @override
@@ -112,7 +118,24 @@ class Serving(Handoff):
                 if hit:
                     self._courier.ready_blocks(sequence.attempt, 0, hit)
         items = [item for item in plan.items if item.sequence.attempt is not None]
-        return partial(self._layer_done, [self._written(item) for item in items]) if items else None
+        return self._layers_of([self._written(item) for item in items]) if items else None
+
+    def _layers_of(self, written: list[tuple[str, int, list[int]]]) -> Callable[[int], None]:
+        """Return what tells the courier of each group of layers as soon as the last of the group is computed."""
+        total = self._layout.num_layers
+        layer_bytes = sum(len(blocks) for _, _, blocks in written) * self._layout.block_bytes
+        size = max(1, min(total, _WRITE_BYTES // max(1, layer_bytes)))
+
+        def on_layer(layer: int) -> None:
+            done = layer + 1
+            if done % size and done < total:
+                return
+            event = None if self._mark is None else self._mark()
+            layers = range(layer - layer % size, done)
+            for attempt, first, blocks in written:
+                self._courier.layers_done(attempt, layers, first, blocks, event)
+
+        return on_layer
 
     def _written(self, item: Item) -> tuple[str, int, list[int]]:
         """Return (attempt, number of the first block, blocks) that an item writes."""
@@ -121,11 +144,6 @@ class Serving(Handoff):
         first = item.start // block_size
         last = blocks_for(item.start + item.count, block_size)
         return item.sequence.attempt, first, item.sequence.blocks[first:last]
-
-    def _layer_done(self, written: list[tuple[str, int, list[int]]], layer: int) -> None:
-        event = None if self._mark is None else self._mark()
-        for attempt, first, blocks in written:
-            self._courier.layer_done(attempt, layer, first, blocks, event)
 
     @override
     def computed(self, item: Item, token: Token | None) -> bool:

@@ -148,15 +148,14 @@ class Courier:
 
     def ready_blocks(self, attempt: str, first: int, blocks: Sequence[int]) -> None:
         """Blocks [first, first + len(blocks)) of the sequence lie in our `blocks`, in all layers (a cache hit)."""
-        now = self._clock()
-        self._note(lambda: self._prefill.ready(Computed(attempt, None, first, blocks, now)))
+        self.layers_done(attempt, range(self._layout.num_layers), first, blocks)
 
-    def layer_done(
-        self, attempt: str, layer: int, first: int, blocks: Sequence[int], event: Ready | None = None
+    def layers_done(
+        self, attempt: str, layers: range, first: int, blocks: Sequence[int], event: Ready | None = None
     ) -> None:
-        """One layer of these blocks is computed, or will be once `event` has come. Costs microseconds."""
+        """These layers of these blocks are computed, or will be once `event` has come. Costs microseconds."""
         now = self._clock()
-        self._note(lambda: self._prefill.ready(Computed(attempt, layer, first, blocks, now), event))
+        self._note(lambda: self._prefill.ready(Computed(attempt, layers, first, blocks, now), event))
 
     def finish(self, attempt: str, first_token: Token, cached_tokens: int) -> None:
         """Compute is over; the first token travels with the admission."""

@@ -48,11 +48,10 @@ class Ready(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """The core says: blocks from number `first` of the sequence on lie in our `blocks`, in this layer."""
+    """The core says: blocks from number `first` of the sequence on lie in our `blocks`, in these layers."""
 
     attempt: str
-    layer: int | None
-    """None: in all layers (a cache hit)."""
+    layers: range
     first: int
     blocks: Sequence[int]
     moment_s: float
@@ -138,12 +137,11 @@ class PrefillSide:
         """Take blocks that are ready, or will be once `event` has come."""
         if (job := self._jobs.get(computed.attempt)) is None:
             return
-        layers = range(self._identity.layout.num_layers) if computed.layer is None else _only(computed.layer)
         source, clock = job.source, self._clock
 
         def say() -> list[Action]:
             computed_s = computed.moment_s if event is None else clock()
-            return source.ready(layers, computed.first, computed.blocks, computed_s, clock())
+            return source.ready(computed.layers, computed.first, computed.blocks, computed_s, clock())
 
         self._gate(job, event, say)
 
@@ -356,7 +354,3 @@ class PrefillSide:
             # The route has gone, or the peer has not read for a thousand messages.
             return False
         return True
-
-
-def _only(layer: int) -> range:
-    return range(layer, layer + 1)
