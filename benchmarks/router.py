@@ -32,6 +32,8 @@ ROOT = Path(__file__).parent.parent
 PEER = "vllm-router 0.1.17 round_robin"
 KINDS = ("json", "sse")
 LABELS = {"json": "JSON", "sse": "SSE first event"}
+INTERVALS_S = (0.0, 0.002)
+"""Between two events of a streamed answer: none to count requests, a fast engine's to time the first event."""
 PROMPT = " ".join(["The wheel turns as long as water comes down the headrace."] * 20)
 START_DEADLINE_S = 30.0
 STREAMS = 16
@@ -192,10 +194,11 @@ def answers(port: int) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def targets(folder: Path, chunks: int) -> AsyncIterator[list[Target]]:
+async def targets(folder: Path, chunks: int, interval_s: float) -> AsyncIterator[list[Target]]:
     """Start the mock, our router and the peer (where it is installed)."""
     with contextlib.ExitStack() as stack:
         command = [sys.executable, str(ROOT / "benchmarks" / "mock_openai.py"), "--chunks", str(chunks)]
+        command += ["--interval", str(interval_s)]
         mock = stack.enter_context(running(command, folder / "mock.log"))
         url = await wait_for("the mock", lambda: (folder / "mock.log").read_text().strip())
         found = [Target("direct", int(url.rpartition(":")[2]), mock)]
@@ -221,32 +224,48 @@ async def targets(folder: Path, chunks: int) -> AsyncIterator[list[Target]]:
 # --- figures -------------------------------------------------------------------------------------------------
 
 
+Samples = dict[str, dict[str, list[float]]]
+"""Values by target and figure."""
+
+
 async def measure(rounds: int, seconds: float, chunks: int) -> dict[str, dict[str, float]]:
     """Return the figures of each target by name."""
-    samples: dict[str, dict[str, list[float]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        async with targets(Path(folder), chunks) as found:
-            for turn in range(rounds + 1):
-                for kind in KINDS:
+    samples: Samples = {}
+    for interval_s in INTERVALS_S:
+        with tempfile.TemporaryDirectory() as folder:
+            async with targets(Path(folder), chunks, interval_s) as found:
+                for turn in range(rounds + 1):
+                    kept: Samples = {} if turn == 0 else samples  # the first round warms up
                     # Each round starts with another target, so that none always follows the same neighbour.
                     for target in found[turn % len(found) :] + found[: turn % len(found)]:
-                        alone_s, _ = await load(target.port, kind, 1, seconds)
-                        before_s = target.cpu_s()
-                        _, per_s = await load(target.port, kind, STREAMS, seconds)
-                        used_s = (target.cpu_s() - before_s) / (per_s * seconds)
-                        if turn:  # the first round warms up
-                            kept = samples.setdefault(target.name, {})
-                            kept.setdefault(f"p50_{kind}", []).append(alone_s * 1e6)
-                            kept.setdefault(f"rps_{kind}", []).append(per_s)
-                            kept.setdefault(f"cpu_{kind}", []).append(used_s * 1e6)
-            memory = {target.name: target.rss_bytes() / 1e6 for target in found}
+                        figures = kept.setdefault(target.name, {})
+                        await (
+                            _time_events(target, seconds, figures) if interval_s else _count(target, seconds, figures)
+                        )
     medians = {name: {key: statistics.median(value) for key, value in kept.items()} for name, kept in samples.items()}
-    for name, kept in samples.items():
-        medians[name]["rss"] = memory[name]
+    for name, figures in samples.items():
         for kind in KINDS:
-            pairs = zip(kept[f"p50_{kind}"], samples["direct"][f"p50_{kind}"], strict=True)
+            pairs = zip(figures[f"p50_{kind}"], samples["direct"][f"p50_{kind}"], strict=True)
             medians[name][f"added_{kind}"] = statistics.median(own - direct for own, direct in pairs)
     return medians
+
+
+async def _count(target: Target, seconds: float, figures: dict[str, list[float]]) -> None:
+    """Measure requests per second, processor time and memory, and the latency of plain answers."""
+    alone_s, _ = await load(target.port, "json", 1, seconds)
+    figures.setdefault("p50_json", []).append(alone_s * 1e6)
+    for kind in KINDS:
+        before_s = target.cpu_s()
+        _, per_s = await load(target.port, kind, STREAMS, seconds)
+        figures.setdefault(f"rps_{kind}", []).append(per_s)
+        figures.setdefault(f"cpu_{kind}", []).append((target.cpu_s() - before_s) / (per_s * seconds) * 1e6)
+    figures.setdefault("rss", []).append(target.rss_bytes() / 1e6)
+
+
+async def _time_events(target: Target, seconds: float, figures: dict[str, list[float]]) -> None:
+    """Measure the latency to the first event of a paced stream."""
+    alone_s, _ = await load(target.port, "sse", 1, seconds)
+    figures.setdefault("p50_sse", []).append(alone_s * 1e6)
 
 
 def table(figures: dict[str, dict[str, float]]) -> list[rows.Row]:

@@ -43,11 +43,11 @@ def make_handoff(
         layout=engine.layout,
         deadlines=Deadlines(settings.queue_deadline_s, settings.silence_s, settings.attempt_deadline_s),
         policy=Policy(
-            disaggregation=settings.disaggregation,
             local_prefill_tokens=settings.local_prefill_tokens,
             quarantine_blocks=int(settings.quarantine_fraction * engine.num_blocks),
         ),
         incarnation=settings.incarnation,
+        prepare=engine.runner.touch,
     )
     return asking, courier.address
 

@@ -25,8 +25,6 @@ from headrace_worker.transfer.target import Deadlines, Expired, Quarantine, Stat
 class Policy:
     """When prompts are handed over."""
 
-    disaggregation: str
-    """`auto`, `always` or `never`, where a request does not say."""
     local_prefill_tokens: int
     """With `auto`: so few tokens left after the prefix hit are computed here."""
     quarantine_blocks: int
@@ -56,6 +54,7 @@ class Asking(Handoff):
         deadlines: of attempts.
         policy: when to ask.
         incarnation: of this worker; makes attempt ids unique.
+        prepare: called with fresh blocks before another process may write them.
         clock: monotonic seconds, the one that `poll` is told.
     """
 
@@ -69,8 +68,10 @@ class Asking(Handoff):
         deadlines: Deadlines,
         policy: Policy,
         incarnation: str,
+        prepare: Callable[[Many[int]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._prepare = prepare
         self._clock = clock
         self._courier = courier
         self._scheduler = scheduler
@@ -94,7 +95,6 @@ class Asking(Handoff):
 
     @override
     def take(self, sequence: Sequence, peers: Many[PrefillPeer], mode: str) -> bool:
-        mode = self._policy.disaggregation if mode == "auto" else mode
         if mode == "never" or not peers:
             return False
         if mode == "auto" and self._left_tokens(sequence) <= self._policy.local_prefill_tokens:
@@ -217,6 +217,7 @@ class Asking(Handoff):
             self._starved.append(flight)
             return
         flight.hit = hit
+        self._prepare(blocks)
         self._courier.grant(flight.target.incarnation, flight.target.grant(len(hit), blocks, self._clock()))
 
     def _admitted(self, incarnation: str, admit: Admit) -> None:

@@ -4,6 +4,7 @@ Letters of shapes: T tokens (rows) of a step, I inputs, O outputs, H query heads
 N blocks, B tokens per block, V vocabulary.
 """
 
+import contextlib
 import math
 import mmap
 from abc import ABC, abstractmethod
@@ -114,6 +115,9 @@ class Backend(ABC):
             return torch.zeros(shape, dtype=self.dtype, device=self.device)
         # An anonymous mapping is zero without being touched: blocks cost memory from their first use on.
         memory = mmap.mmap(-1, math.prod(shape) * self.dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):  # a kernel without huge pages
+                memory.madvise(mmap.MADV_HUGEPAGE)
         return torch.frombuffer(memory, dtype=self.dtype).view(shape)
 
 

@@ -1,5 +1,7 @@
 """Runs one step on the model: inputs, forward, sampling."""
 
+from collections.abc import Sequence
+
 import torch
 
 from headrace_api.frames import Token
@@ -19,6 +21,7 @@ class Runner:
         self.kv = kv
         self._decoder = decoder
         self._block_size = kv.shape[4]
+        self._present: set[int] = set()
 
     @torch.inference_mode()
     def run(self, work: Work) -> list[Token | NotFiniteError | None]:
@@ -35,6 +38,13 @@ class Runner:
             for number, token in zip(drawing, sampled, strict=True):
                 results[number] = token
         return results
+
+    def touch(self, blocks: Sequence[int]) -> None:
+        """Have the memory of empty blocks present: another process pays more for the first touch of a page."""
+        fresh = [block for block in blocks if block not in self._present]
+        if fresh:
+            self.kv.index_fill_(1, torch.tensor(fresh, device=self.kv.device), 0)
+            self._present.update(fresh)
 
     def warm(self, chunk_tokens: int) -> None:
         """Run a prompt chunk and a decode step in block 0, so that the first request pays for no lazy set-up."""
