@@ -86,7 +86,7 @@ class KindCluster(OwnedCluster):
                 for daemon in state.daemons:
                     dockerd.stop(daemon)
                 self._start_engine(replace(state, ready=False))
-            self._delete_cluster(engine)
+            engine.remove_containers()
             if _NETWORK in engine.docker("network", "ls", "--format", "{{.Name}}").split():
                 engine.docker("network", "rm", _NETWORK)
         except ClusterError as error:
@@ -112,6 +112,7 @@ class KindCluster(OwnedCluster):
         daemon = dockerd.start(self._home, _DAEMON)
         write_state(self._home.state, replace(state, daemons=(daemon,)))
         dockerd.wait(engine, daemon)
+        engine.remove_containers()  # of a cluster whose state file was lost
         return engine
 
     def _create(self, engine: Engine) -> None:
