@@ -77,7 +77,7 @@ def draw(record: dict[str, Any], out: Path) -> None:
     axes.set_ylabel("layer")
     exposed, busy = record["exposed_s"] * 1000, sum(lasted)
     axes.set_title(f"{NUM_TOKENS} tokens: {busy:.0f} ms of writes, {exposed:.1f} ms after compute", loc="left")
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     with mpl.rc_context({"svg.hashsalt": "headrace"}):

@@ -11,8 +11,8 @@ OURS, MISSED, GOAL = "#2a6f97", "#c1121f", "#555555"
 
 
 def draw(path: Path, out: Path) -> None:
-    """Write a bar for each row that has a peer: how many times better than the peer it is; right is better."""
-    found = [row for row in json.loads(path.read_text()) if row["ratio"]]
+    """Write a bar for each row with a peer and a target: how many times better than the peer it is."""
+    found = [row for row in json.loads(path.read_text()) if row["ratio"] and row["target"]]
     figure = Figure(figsize=(9, 0.55 * len(found) + 1.4), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(reversed(found)):

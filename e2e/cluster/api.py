@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from e2e.cluster.home import Home
 
 _READY_TIMEOUT_S: Final = 60.0
-_GRACE_S: Final = 5.0
+_GRACE_S: Final = 1.0
+"""Little, for all data is thrown away, and an API server that lost its etcd would wait for it for long."""
 _STAGES: Final = (
     "node/fast/node-initialize.yaml",
     "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
