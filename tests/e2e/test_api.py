@@ -84,7 +84,7 @@ def test_a_cluster_that_lost_a_process_is_replaced_and_leaves_nothing(home: Home
     cluster.up()
     first = read_state(own.state)
     assert first is not None
-    processes.stop(first.daemons[0], grace_s=5)
+    processes.stop(first.daemons[0], grace_s=0)
     assert not cluster.status().running
 
     cluster.up()
