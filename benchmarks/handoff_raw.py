@@ -229,10 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         serve()
         return 0
     made = measure(given.rounds)
-    rows.show(made)
-    if given.out is not None:
-        rows.store(given.out, made, "python -m benchmarks.handoff_raw --out benchmarks/results/latest.json")
-    return 0 if all(row.met is not False for row in made) else 1
+    return rows.finish(made, given.out, "handoff_raw")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,8 @@ def build_engine(settings: WorkerSettings, progress: Callable[[int, int], None])
     torch.set_num_threads(settings.threads or _processors())
     max_model_len = min(settings.max_model_len or config.max_context, config.max_context)
     dense = settings.role != "decode"
-    num_blocks = _fit(settings, checkpoint, dtype, device, dense=dense)
+    weights = weight_bytes(checkpoint, dtype, dense=dense)
+    num_blocks = _fit(settings, config.kv_bytes_per_token(dtype), max_model_len, weights, memory.free_bytes(device))
     decoder = Decoder(config, pick_backend(device, dtype, config))
     total = checkpoint.size_bytes()
     decoder.load(checkpoint, max_model_len, dense=dense, progress=lambda done, of: progress(total * done // of, total))
@@ -84,19 +85,11 @@ def build_engine(settings: WorkerSettings, progress: Callable[[int, int], None])
     )
 
 
-def _fit(
-    settings: WorkerSettings, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, *, dense: bool
-) -> int:
+def _fit(settings: WorkerSettings, token_bytes: int, max_model_len: int, weights: int, free: int) -> int:
     """Return how many KV blocks fit beside the weights; raise MemoryNeededError before anything is loaded."""
-    config = checkpoint.config
-    free = memory.free_bytes(device)
-    weights = weight_bytes(checkpoint, dtype, dense=dense)
     memory.check_weights(weights, free)
-    max_model_len = min(settings.max_model_len or config.max_context, config.max_context)
-    token_bytes = config.kv_bytes_per_token(dtype)
-    return memory.choose_blocks(
-        token_bytes, settings.block_size, max_model_len, settings.kv_memory_bytes, free - weights
-    )
+    left = free - weights
+    return memory.choose_blocks(token_bytes, settings.block_size, max_model_len, settings.kv_memory_bytes, left)
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -73,7 +73,8 @@ class Core:
     def _step(self) -> bool:
         """Run one step; False when there was nothing to run."""
         plan = self._scheduler.schedule()
-        self._report.add("preemptions", len(plan.preempted))
+        if plan.preempted:
+            self._report.add("preemptions", len(plan.preempted))
         for sequence in plan.started:
             self._report.add("prompt_cached", sequence.computed)
         if plan.items:
@@ -126,7 +127,7 @@ class Core:
             self._link.send(Outputs(tuple(self._outputs)))
             self._outputs.clear()
         now = self._clock()
-        if self._report.changed and now >= self._report.due:
+        if now >= self._report.due_at(_IDLE_S):
             self._link.send(self._report.stats(self._scheduler, self._handoff.remote, now))
 
     def _rest(self) -> None:
@@ -134,9 +135,7 @@ class Core:
         if self._scheduler.idle:
             self._scheduler.pool.check()
         now = self._clock()
-        until = now + _IDLE_S
-        if self._report.changed:
-            until = min(until, self._report.due)
+        until = min(now + _IDLE_S, self._report.due_at(_IDLE_S))
         if (deadline := self._handoff.deadline()) is not None:
             until = min(until, deadline)
         self._link.wait(until - now)

@@ -16,7 +16,6 @@ class Admitted:
 
     sequence: Sequence
     token: Token
-    worker: str
 
 
 class Handoff:

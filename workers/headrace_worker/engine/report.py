@@ -34,6 +34,10 @@ class Report:
         self.counters[counter] += count
         self.changed = True
 
+    def due_at(self, quiet_s: float) -> float:
+        """Return when the next report is to be sent: `quiet_s` later when there is no news."""
+        return self.due if self.changed else self.due + quiet_s
+
     def stats(self, scheduler: Scheduler, remote: int, now: float) -> Stats:
         """Return the message for the front and start the next interval."""
         waiting = scheduler.waiting

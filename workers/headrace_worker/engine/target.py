@@ -240,7 +240,7 @@ class Asking(Handoff):
         self._report.add("bytes_received", len(written) * self._layout.num_layers * self._layout.block_bytes)
         self._report.exposed_s.append(admit.exposed_s)
         token = Token(admit.first_token, admit.logprob, admit.margin, admit.top)
-        self._arrived.append(Admitted(sequence, token, flight.target.worker))
+        self._arrived.append(Admitted(sequence, token))
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
