@@ -90,8 +90,8 @@ class ObservedRouter:
     phase: Phase
     url: str | None = None
     failure: Failure | None = None
-    models: frozenset[str] = frozenset()
-    """Deployments that it lists to clients now."""
+    workers: frozenset[str] = frozenset()
+    """URLs of the workers that it says it chooses from now: it takes over a new list a moment after it was told."""
 
 
 @dataclass(frozen=True, slots=True)

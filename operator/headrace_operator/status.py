@@ -65,8 +65,9 @@ def _verified(deployment: DeploymentName, observed: Observed) -> Condition:
 def _router_ready(desired: Desired, observed: Observed) -> Condition:
     if observed.router is None or observed.router.phase is not Phase.READY:
         return Condition("RouterReady", False, "the router does not listen yet")
-    served = desired.router.serves if desired.router is not None else frozenset()
-    unknown = sorted(served - observed.router.models)
-    if unknown or observed.routed != endpoints(desired, observed):
+    serves = desired.router.serves if desired.router is not None else frozenset()
+    wanted = endpoints(desired, observed)
+    unknown = {one.url for one in wanted if one.deployment in serves} - observed.router.workers
+    if unknown or observed.routed != wanted:
         return Condition("RouterReady", False, "the router does not know all workers yet")
     return Condition("RouterReady", True)

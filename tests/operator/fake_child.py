@@ -38,10 +38,13 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(503, {"phase": "load", "done": 1, "total": 2})
         elif self.path == "/ready" and (self.folder / f"{self.settings['worker']}.unready").exists():
             self.answer(503, {"phase": "drain"})
-        elif self.path == "/v1/models":
+        elif self.path == "/health" and "discovery" in self.settings:
             discovery = Path(self.settings["discovery"].removeprefix("file:"))
-            names = {worker["deployment"] for worker in json.loads(discovery.read_text())["workers"]}
-            self.answer(200, {"data": [{"id": name} for name in names]})
+            models: dict[str, dict[str, list[str]]] = {}
+            for worker in json.loads(discovery.read_text())["workers"]:
+                roles = models.setdefault(worker["deployment"], {"decode": [], "prefill": []})
+                roles["prefill" if worker["role"] == "prefill" else "decode"].append(worker["url"])
+            self.answer(200, {"status": "ok", "models": models})
         elif self.path == "/metrics":
             lines = [
                 f'headrace_kv_transfer_bytes_total{{direction="{key}",worker="x"}} {value}.0\n'

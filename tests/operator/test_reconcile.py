@@ -46,7 +46,9 @@ def held(*workers: Worker, verified: frozenset[Pair] = frozenset(), routed: tupl
     return Observed(
         pools=(ObservedPool(PREFILL), ObservedPool(DECODE)),
         workers=workers,
-        router=ObservedRouter(ROUTER, Phase.READY, "http://router", models=frozenset({CHAT})),
+        router=ObservedRouter(
+            ROUTER, Phase.READY, "http://router", workers=frozenset(one.url for one in routed if one.url)
+        ),
         verified=verified,
         routed=tuple(endpoint(one) for one in routed),
     )
@@ -179,7 +181,14 @@ def test_ready_says_what_is_missing() -> None:
     assert not is_ready(SPLIT, held(P, D, verified=VERIFIED, routed=(D,)))
     well = held(P, D, verified=VERIFIED, routed=(P, D))
     assert is_ready(SPLIT, well)
-    assert not is_ready(SPLIT, replace(well, router=ObservedRouter(ROUTER, Phase.READY, "http://router")))
+
+
+def test_it_is_not_ready_before_the_router_has_taken_over_the_prefill_worker() -> None:
+    assert D.url is not None
+    late = ObservedRouter(ROUTER, Phase.READY, "http://router", workers=frozenset({D.url}))
+    observed = replace(held(P, D, verified=VERIFIED, routed=(P, D)), router=late)
+    last = conditions(CHAT, SPLIT, observed)[-1]
+    assert (last.holds, last.message) == (False, "the router does not know all workers yet")
 
 
 PHASES = st.sampled_from(Phase)

@@ -256,6 +256,8 @@ class LocalBackend:
         if router is not None and router.url is not None and router.pid is not None and router.phase is Phase.READY:
             where = (router.url, router.pid)
         served = [one for one in self._routed if router is None or one.deployment in router.router.serves]
+        if router is not None:
+            router.told = frozenset(one.url for one in served if one.name in pids)
         self._write(self._discovery, document(where, served, pids))
         if self._published and self._settings.state_file is not None:
             self._write(self._settings.state_file, document(where, self._routed, pids))

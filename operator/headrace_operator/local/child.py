@@ -54,7 +54,7 @@ class Child(ABC):
         self.url: str | None = None
         self.progress: Progress | None = None
         self.failure: Failure | None = None
-        self.models: frozenset[str] = frozenset()
+        self.workers: frozenset[str] = frozenset()
         self._settings = surroundings.settings
         self._client = surroundings.client
         self._report = surroundings.report
@@ -108,7 +108,7 @@ class Child(ABC):
     async def _run(self) -> None:
         """Live through one start of the process, from its command to the proof of its end."""
         self.phase, self.url, self.progress, self._ready_at = Phase.STARTING, None, None, None
-        self.models = frozenset()
+        self.workers = frozenset()
         self._logged_before = size_of(self.log)
         ready_file = self._settings.folder / f"{self.name}.ready.json"
         try:
@@ -231,8 +231,8 @@ class Child(ABC):
         now = asyncio.get_running_loop().time()
         if self.phase is Phase.DRAINING:
             return since
-        if answer.models != self.models:
-            self.models = answer.models
+        if answer.workers != self.workers:
+            self.workers = answer.workers
             self._changed()
         if answer.ready and self.phase is not Phase.READY:
             self.phase, self.progress = Phase.READY, None

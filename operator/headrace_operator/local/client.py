@@ -13,11 +13,12 @@ _SAMPLE = re.compile(rf"^{KV_TRANSFER_BYTES}_total\{{(?P<labels>[^}}]*)\}} (?P<v
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """An answer to `GET /ready`, or to a router's `GET /v1/models`."""
+    """An answer to a worker's `GET /ready`, or to a router's `GET /health`."""
 
     ready: bool
     progress: Progress | None = None
-    models: frozenset[str] = frozenset()
+    workers: frozenset[str] = frozenset()
+    """URLs of the workers that a router has in its list."""
 
 
 class Client:
@@ -36,7 +37,7 @@ class Client:
         if answer is None:
             return None
         if answer.status == 200:
-            return Readiness(ready=True, models=_models(answer.body))
+            return Readiness(ready=True, workers=_listed(answer.body))
         return Readiness(ready=False, progress=_progress(answer.body))
 
     async def announce_end(self, url: str, incarnation: str) -> bool:
@@ -79,11 +80,12 @@ def sum_transferred(metrics: str, direction: str) -> int:
     return sum(int(float(sample["value"])) for sample in _SAMPLE.finditer(metrics) if label in sample["labels"])
 
 
-def _models(body: bytes) -> frozenset[str]:
-    """Return the models in an OpenAI-shaped list; none where the answer is something else."""
+def _listed(body: bytes) -> frozenset[str]:
+    """Return the URLs of the workers in a router's answer; none where the answer is something else."""
     try:
-        return frozenset(str(model["id"]) for model in json.loads(body)["data"])
-    except (ValueError, KeyError, TypeError):
+        models = json.loads(body)["models"]
+        return frozenset(url for roles in models.values() for urls in roles.values() for url in urls)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return frozenset()
 
 

@@ -10,13 +10,17 @@ from headrace_operator.observed import ObservedRouter
 
 
 class RouterChild(Child):
-    """The router; it reads the workers from `discovery`, a state file that the backend keeps current."""
+    """The router; it reads the workers from `discovery`, a state file that the backend keeps current.
 
-    ready_path = "/v1/models"
+    `told` holds the URLs of the workers in that file, `workers` those that the router says it has.
+    """
+
+    ready_path = "/health"
 
     def __init__(self, router: Router, discovery: Path, surroundings: Surroundings) -> None:
         super().__init__("router", surroundings)
         self.router = router
+        self.told: frozenset[str] = frozenset()
         self._discovery = discovery
         self._port = surroundings.settings.port
 
@@ -35,11 +39,11 @@ class RouterChild(Child):
 
     @property
     def settled(self) -> bool:
-        """Whether it lists every deployment that it should serve; until then somebody waits for it."""
-        return self.router.serves <= self.models
+        """Whether it has taken over the workers it was told; until then somebody waits for it."""
+        return self.told == self.workers
 
     def snapshot(self) -> ObservedRouter:
         """Return the router as a decision sees it."""
         if self.url is not None:
             self._port = urlsplit(self.url).port or self._port
-        return ObservedRouter(self.router, self.phase, self.url, self.failure, self.models)
+        return ObservedRouter(self.router, self.phase, self.url, self.failure, self.workers)

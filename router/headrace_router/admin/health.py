@@ -1,8 +1,10 @@
 """Whether the router lives, and which workers it knows."""
 
+from collections.abc import Iterable
+
 import msgspec
 
-from headrace_router.discovery.registry import Registry
+from headrace_router.discovery.registry import Member, Registry
 
 _encode = msgspec.json.Encoder().encode
 
@@ -10,17 +12,16 @@ _encode = msgspec.json.Encoder().encode
 def health(registry: Registry, *, draining: bool) -> tuple[int, bytes]:
     """Return status and body of `GET /health`: 200 while the router takes requests, whatever its workers do.
 
-    A router without workers is well: restarting it would help nobody.
+    A router without workers is well: restarting it would help nobody. The URLs of the workers that it would choose
+    from now are listed by model and role, so that whoever changed the list can see that it has arrived.
     """
     models = {
-        model: {"decode": len(deployment.decoders), "prefill": len(deployment.prefillers)}
+        model: {"decode": _urls(deployment.decoders), "prefill": _urls(deployment.prefillers)}
         for model, deployment in registry.deployments.items()
     }
-    return (
-        (503, _encode({"status": "draining", "models": models}))
-        if draining
-        else (
-            200,
-            _encode({"status": "ok", "models": models}),
-        )
-    )
+    status, word = (503, "draining") if draining else (200, "ok")
+    return status, _encode({"status": word, "models": models})
+
+
+def _urls(members: Iterable[Member]) -> list[str]:
+    return [member.worker.url for member in members]
