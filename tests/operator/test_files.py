@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_operator.desired import DeploymentName, WorkerName
+from headrace_operator.http.client import sum_transferred
 from headrace_operator.local.backoff import pause_s
-from headrace_operator.local.client import sum_transferred
 from headrace_operator.local.group import describe_exit
 from headrace_operator.local.logs import Follower, last_lines, trim
 from headrace_operator.local.machine import count_processors, port_is_free

@@ -21,13 +21,13 @@ from headrace_operator.actions import (
 )
 from headrace_operator.desired import DeploymentName, Pool, Role, WorkerName
 from headrace_operator.errors import ProbeError
+from headrace_operator.http.client import Client
+from headrace_operator.http.probe import try_handoff
 from headrace_operator.local import logs
 from headrace_operator.local.backoff import pause_s
 from headrace_operator.local.child import Surroundings
-from headrace_operator.local.client import Client
 from headrace_operator.local.events import Event, HandoffFailed, HandoffVerified
 from headrace_operator.local.group import become_subreaper
-from headrace_operator.local.probe import try_handoff
 from headrace_operator.local.router import RouterChild
 from headrace_operator.local.settings import LocalSettings
 from headrace_operator.local.state import document, write_json

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace_operator.errors import GroupAliveError
+from headrace_operator.http.client import Client, Readiness
 from headrace_operator.local.backoff import pause_s
-from headrace_operator.local.client import Client, Readiness
 from headrace_operator.local.events import BecameReady, BecameUnready, Drained, Ended, Event, Started
 from headrace_operator.local.group import ProcessGroup, describe_exit
 from headrace_operator.local.logs import last_lines, size_of

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from headrace_api.names import HEADER_DISAGGREGATE, HEADER_PREFILL, HEADER_PREFILL_WORKERS, KV_TRANSFER_BYTES
-from headrace_operator.local.exchange import Answer, ExchangeError, exchange
+from headrace_operator.http.exchange import Answer, ExchangeError, exchange
 from headrace_operator.observed import Progress
 
 _SAMPLE = re.compile(rf"^{KV_TRANSFER_BYTES}_total\{{(?P<labels>[^}}]*)\}} (?P<value>\S+)", re.MULTILINE)
