@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from headrace_operator.desired import DeploymentName, Pool, Role, Router, WorkerName
+from headrace_operator.desired import Pool, PoolKey, Router, WorkerName
 from headrace_operator.observed import Endpoint, Pair
 
 
@@ -14,19 +14,25 @@ class EnsurePool:
 
 
 @dataclass(frozen=True, slots=True)
+class ScalePool:
+    """Hold another number of workers of a revision that is on its way out; those beyond it drain."""
+
+    key: PoolKey
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
 class DrainPool:
     """Let the pool's workers finish what runs, then end."""
 
-    deployment: DeploymentName
-    role: Role
+    key: PoolKey
 
 
 @dataclass(frozen=True, slots=True)
 class RemovePool:
     """Forget a pool whose workers have all ended."""
 
-    deployment: DeploymentName
-    role: Role
+    key: PoolKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +63,4 @@ class RemoveRouter:
     """Let the router finish what runs, then end it."""
 
 
-Action = EnsurePool | DrainPool | RemovePool | Verify | Route | EnsureRouter | RemoveRouter
+Action = EnsurePool | ScalePool | DrainPool | RemovePool | Verify | Route | EnsureRouter | RemoveRouter

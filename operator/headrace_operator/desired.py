@@ -1,6 +1,8 @@
 """What should be: pools of workers and a router, without a word on where they run."""
 
-from dataclasses import dataclass, field
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
 from typing import Literal, NewType
 
 Role = Literal["prefill", "decode", "unified"]
@@ -23,6 +25,39 @@ class Template:
     chunk_tokens: int = 512
     transport: str = "auto"
 
+    def revision(self) -> str:
+        """Return a digest of all fields: workers with another one are replaced."""
+        return _digest(asdict(self))
+
+    def pairing(self) -> str:
+        """Return a digest of what both sides of a hand-off must have alike."""
+        return _digest([self.model, self.dtype, self.block_size, self.transport])
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PoolKey:
+    """Names a pool: workers of one role and one revision of a deployment."""
+
+    deployment: DeploymentName
+    role: Role
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast one revision takes another's place."""
+
+    surge: int = 1
+    """Workers beyond the number asked for."""
+    unavailable: int = 0
+    """Workers that may be missing from the number asked for."""
+    paused: bool = False
+    """No worker changes its revision."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
@@ -32,15 +67,15 @@ class Pool:
     role: Role
     replicas: int
     template: Template
-
-    def worker(self, ordinal: int) -> WorkerName:
-        """Return the stable name of one of the workers."""
-        return WorkerName(f"{self.deployment}-{self.role}-{ordinal}")
+    revision: str = ""
+    pairing: str = ""
+    """Workers hand KV over within one pairing only."""
+    pace: Pace = Pace()
 
     @property
-    def workers(self) -> tuple[WorkerName, ...]:
-        """Names of all the workers that should be."""
-        return tuple(self.worker(ordinal) for ordinal in range(self.replicas))
+    def key(self) -> PoolKey:
+        """What names this pool."""
+        return PoolKey(self.deployment, self.role, self.revision)
 
 
 @dataclass(frozen=True, slots=True)

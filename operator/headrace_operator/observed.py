@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
-from headrace_operator.desired import DeploymentName, Pool, Role, Router, WorkerName
+from headrace_operator.desired import DeploymentName, Pool, PoolKey, Role, Router, WorkerName
 
 
 class Phase(StrEnum):
@@ -53,11 +54,18 @@ class Worker:
     url: str | None = None
     progress: Progress | None = None
     failure: Failure | None = None
+    revision: str = ""
+    pairing: str = ""
+
+    @property
+    def pool(self) -> PoolKey:
+        """The pool that it belongs to."""
+        return PoolKey(self.deployment, self.role, self.revision)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A hand-off's two sides, by incarnation: a restarted worker makes new pairs, which nobody has tried yet."""
+    """A hand-off's two sides, by incarnation: a restarted worker is another one, which nobody has tried yet."""
 
     prefill: str
     decode: str
@@ -72,14 +80,22 @@ class Endpoint:
     role: Role
     url: str
     incarnation: str
+    pairing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedPool:
     """A pool as it was last asked for; `draining` when its end was asked for since."""
 
-    pool: Pool
+    key: PoolKey
+    replicas: int
+    pairing: str = ""
     draining: bool = False
+
+    @classmethod
+    def of(cls, pool: Pool, *, draining: bool = False) -> Self:
+        """Return the pool as it is once it was asked for."""
+        return cls(pool.key, pool.replicas, pool.pairing, draining)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +111,30 @@ class ObservedRouter:
 
 
 @dataclass(frozen=True, slots=True)
+class Weights:
+    """The model's files in a store that all workers of a deployment share."""
+
+    ready: bool
+    message: str = ""
+    """What is awaited, or what failed and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """Everything a decision may depend on."""
 
     pools: tuple[ObservedPool, ...] = ()
+    """The oldest revision first."""
     workers: tuple[Worker, ...] = ()
     router: ObservedRouter | None = None
-    verified: frozenset[Pair] = frozenset()
-    probed: frozenset[Pair] = frozenset()
-    """Pairs that are being tried now, or rest after a try that failed."""
+    verified: frozenset[str] = frozenset()
+    """Incarnations that have taken their side of a hand-off that was tried."""
+    probing: frozenset[Pair] = frozenset()
+    """Pairs that are being tried now."""
+    resting: frozenset[Pair] = frozenset()
+    """Pairs that failed and are not tried again yet."""
+    weights: Weights | None = None
+    """How far a shared store of the model is; None where each worker fetches its own."""
     routed: tuple[Endpoint, ...] = ()
     """What the router was last told to use."""
 
@@ -114,3 +145,7 @@ class Observed:
             for worker in self.workers
             if worker.deployment == deployment and worker.role in roles and worker.phase is Phase.READY
         )
+
+    def alive(self, key: PoolKey) -> tuple[Worker, ...]:
+        """Return the workers of a pool that may still run."""
+        return tuple(worker for worker in self.workers if worker.pool == key and worker.phase is not Phase.DEAD)

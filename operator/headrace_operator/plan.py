@@ -25,23 +25,28 @@ def plan(resources: Sequence[Resource], *, processors: int, threads: int | None 
     names = [DeploymentName(deployment.metadata.name) for deployment in deployments]
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise PlanError(f"LLMDeployment {repeated} occurs twice; give each deployment its own metadata.name")
-    pools = tuple(pool for deployment in deployments for pool in _pools(deployment))
+    pools = tuple(pool for deployment in deployments for pool in pools_of(deployment))
     router = _router([resource for resource in resources if isinstance(resource, LLMRouter)], names)
-    return Desired(_share(pools, processors, threads), router)
+    return Desired(tuple(_revised(pool) for pool in _share(pools, processors, threads)), router)
 
 
 def with_models(desired: Desired, locations: Mapping[str, str]) -> Desired:
     """Return `desired` with each model's URI replaced by where it lies now, so that all workers load the same files."""
-    pools = (replace(pool, template=_relocated(pool.template, locations)) for pool in desired.pools)
+    pools = (_revised(replace(pool, template=_relocated(pool.template, locations))) for pool in desired.pools)
     return replace(desired, pools=tuple(pools))
+
+
+def _revised(pool: Pool) -> Pool:
+    """Return the pool under the revision and pairing of its template."""
+    return replace(pool, revision=pool.template.revision(), pairing=pool.template.pairing())
 
 
 def _relocated(template: Template, locations: Mapping[str, str]) -> Template:
     return replace(template, model=locations.get(template.model, template.model))
 
 
-def _pools(deployment: LLMDeployment) -> Iterable[Pool]:
-    """Yield the pools of one deployment; their threads are 0 where the user left them open."""
+def pools_of(deployment: LLMDeployment) -> Iterable[Pool]:
+    """Yield the pools of one deployment, with the first number of workers; threads left open are 0."""
     spec = deployment.spec
     name = DeploymentName(deployment.metadata.name)
     template = Template(

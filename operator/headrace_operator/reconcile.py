@@ -3,7 +3,8 @@
 Pure and level-triggered: it reads one snapshot, keeps no memory, and asks again for whatever has not happened yet.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from headrace_operator.actions import (
     Action,
@@ -13,11 +14,16 @@ from headrace_operator.actions import (
     RemovePool,
     RemoveRouter,
     Route,
+    ScalePool,
     Verify,
 )
-from headrace_operator.desired import DeploymentName, Desired, Role
-from headrace_operator.observed import Observed, ObservedPool, Pair, Phase
-from headrace_operator.routing import endpoints
+from headrace_operator.desired import DeploymentName, Desired, Pool, PoolKey, Role
+from headrace_operator.observed import Observed, ObservedPool, Pair, Phase, Worker
+from headrace_operator.rollout import Held, retire, spread
+from headrace_operator.routing import endpoints, proved
+
+_LANES: tuple[tuple[Role, ...], ...] = (("prefill",), ("decode", "unified"))
+"""Roles that take each other's place when a deployment changes its mode."""
 
 
 def reconcile(desired: Desired, observed: Observed) -> tuple[Action, ...]:
@@ -38,28 +44,102 @@ def _ensure_router(desired: Desired, observed: Observed) -> Iterator[Action]:
 
 
 def _ensure_pools(desired: Desired, observed: Observed) -> Iterator[Action]:
-    """A pool that drains is left alone until it has gone, and made anew then."""
-    draining = {_key(held) for held in observed.pools if held.draining}
-    current = {held.pool for held in observed.pools}
-    for pool in desired.pools:
-        if pool not in current and (pool.deployment, pool.role) not in draining:
-            yield EnsurePool(pool)
+    """Each deployment's pools step towards what is wanted; one that drains is made anew once it has gone."""
+    for deployment in desired.deployments:
+        pools = [pool for pool in desired.pools if pool.deployment == deployment]
+        for lane in _LANES:
+            wanted = next((pool for pool in pools if pool.role in lane), None)
+            held = [one for one in observed.pools if one.key.deployment == deployment and one.key.role in lane]
+            yield from _step(wanted, held, pools, observed)
+
+
+def _step(
+    wanted: Pool | None, held: Sequence[ObservedPool], pools: Sequence[Pool], observed: Observed
+) -> Iterator[Action]:
+    """Yield what brings one lane closer to the wanted pool."""
+    alone = not any(pool.role == "prefill" and pool.replicas for pool in pools)
+    counts = [_count(one, wanted, observed, alone=alone) for one in held]
+    targets = retire(counts) if wanted is None else spread(wanted, counts)
+    current = {one.key: one for one in held}
+    for key, replicas in targets.items():
+        now = current.get(key)
+        if (
+            (now.draining or now.replicas == replicas)
+            if now
+            else (wanted is not None and wanted.replicas > replicas == 0)
+        ):
+            continue
+        if wanted is not None and key == wanted.key:
+            yield EnsurePool(replace(wanted, replicas=replicas))
+        else:
+            yield ScalePool(key, replicas)
+
+
+def _count(held: ObservedPool, wanted: Pool | None, observed: Observed, *, alone: bool) -> Held:
+    """Count the workers of one revision."""
+    alive = observed.alive(held.key)
+    ready = [one for one in alive if one.phase is Phase.READY and proved(one, observed, alone=alone)]
+    floor = 0
+    if held.key.role == "prefill" and (wanted is None or held.key != wanted.key):
+        floor = _needed(held, wanted, observed)
+    return Held(held.key, held.replicas, len(alive), len(ready), floor)
+
+
+def _needed(held: ObservedPool, wanted: Pool | None, observed: Observed) -> int:
+    """Return how many prefill workers of an old revision its decode workers still need.
+
+    One, as long as any decode worker of its pairing lives that the successor cannot serve; all, where none succeeds
+    it. None, where the successor waits for this very room.
+    """
+    if wanted is not None and wanted.pairing == held.pairing:
+        return 0
+    served = any(
+        one.role == "decode" and one.deployment == held.key.deployment and one.pairing == held.pairing
+        for one in observed.workers
+        if one.phase is not Phase.DEAD
+    )
+    if not served:
+        return 0
+    if wanted is None:
+        return held.replicas
+    successors = next((one.replicas for one in observed.pools if one.key == wanted.key), 0)
+    return 1 if successors or not wanted.replicas or wanted.pace.surge else 0
 
 
 def _verify(desired: Desired, observed: Observed) -> Iterator[Action]:
-    """Every pair of ready workers is tried once per incarnation of both."""
+    """Every ready worker takes part in one trial per incarnation, with a proved partner where there is one."""
     for deployment in desired.deployments:
-        for decode in observed.ready(deployment, "decode"):
-            for prefill in observed.ready(deployment, "prefill"):
-                pair = Pair(prefill.incarnation, decode.incarnation)
-                if pair not in observed.verified and pair not in observed.probed:
-                    yield Verify(prefill.name, decode.name, pair)
+        prefills, decodes = observed.ready(deployment, "prefill"), observed.ready(deployment, "decode")
+        busy = {side for pair in observed.probing for side in (pair.prefill, pair.decode)}
+        for worker in (*decodes, *prefills):
+            if worker.incarnation in observed.verified or worker.incarnation in busy:
+                continue
+            partner = _partner(worker, prefills if worker.role == "decode" else decodes, busy, observed)
+            if partner is not None:
+                prefill, decode = (partner, worker) if worker.role == "decode" else (worker, partner)
+                busy |= {worker.incarnation, partner.incarnation} - observed.verified
+                yield Verify(prefill.name, decode.name, Pair(prefill.incarnation, decode.incarnation))
+
+
+def _partner(worker: Worker, others: Sequence[Worker], busy: set[str], observed: Observed) -> Worker | None:
+    """Return whom to try a worker with: proved ones first, nobody who failed with it a moment ago."""
+    fit = [
+        other
+        for other in others
+        if other.pairing == worker.pairing
+        and {Pair(other.incarnation, worker.incarnation), Pair(worker.incarnation, other.incarnation)}.isdisjoint(
+            observed.resting
+        )
+        and (other.incarnation in observed.verified or other.incarnation not in busy)
+    ]
+    return min(fit, key=lambda other: other.incarnation not in observed.verified, default=None)
 
 
 def _route(desired: Desired, observed: Observed) -> Iterator[Action]:
     """While the router drains it still sends replays, so its list is kept until it has gone."""
+    draining = desired.router is None and observed.router is not None
     wanted = endpoints(desired, observed)
-    if desired.router is not None and wanted != observed.routed:
+    if not draining and wanted != observed.routed:
         yield Route(wanted)
 
 
@@ -70,33 +150,29 @@ def _retire_router(desired: Desired, observed: Observed) -> Iterator[Action]:
 
 
 def _retire_pools(desired: Desired, observed: Observed) -> Iterator[Action]:
-    """Ends flow downstream: the router first, then those that decode, then the prefill workers they still ask."""
-    if desired.router is None and observed.router is not None:
-        return
-    wanted = {(pool.deployment, pool.role) for pool in desired.pools}
+    """Pools without workers are forgotten; those of a deployment that is not wanted end downstream.
+
+    The router first, then those that decode, then the prefill workers they still ask.
+    """
+    wanted = {pool.key for pool in desired.pools}
     for held in observed.pools:
-        if _key(held) in wanted and not held.draining:
-            continue
-        if not held.draining:
-            if held.pool.role != "prefill" or not _decodes(held, observed):
-                yield DrainPool(*_key(held))
-        elif not _alive(held, observed):
-            yield RemovePool(*_key(held))
+        gone = not observed.alive(held.key)
+        if held.draining:
+            if gone:
+                yield RemovePool(held.key)
+        elif held.key.deployment in desired.deployments:
+            if held.key not in wanted and gone and not held.replicas:
+                yield RemovePool(held.key)
+        elif (desired.router is not None or observed.router is None) and not _asked(held.key, observed):
+            yield DrainPool(held.key)
 
 
-def _key(held: ObservedPool) -> tuple[DeploymentName, Role]:
-    return held.pool.deployment, held.pool.role
-
-
-def _alive(held: ObservedPool, observed: Observed) -> bool:
-    return any(
-        (worker.deployment, worker.role) == _key(held) and worker.phase is not Phase.DEAD for worker in observed.workers
+def _asked(key: PoolKey, observed: Observed) -> bool:
+    """Return whether a prefill worker of this pool may still be asked: a decode worker of its deployment lives."""
+    return key.role == "prefill" and any(
+        _decodes(worker, key.deployment) and worker.phase is not Phase.DEAD for worker in observed.workers
     )
 
 
-def _decodes(held: ObservedPool, observed: Observed) -> bool:
-    """Whether a decode worker of the same deployment is not dead yet."""
-    return any(
-        worker.deployment == held.pool.deployment and worker.role == "decode" and worker.phase is not Phase.DEAD
-        for worker in observed.workers
-    )
+def _decodes(worker: Worker, deployment: DeploymentName) -> bool:
+    return worker.deployment == deployment and worker.role == "decode"

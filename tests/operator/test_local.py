@@ -152,8 +152,9 @@ def test_workers_start_are_verified_and_routed(local: Opener) -> None:
         async with local() as it:
             observed = await it.ready(desired)
             assert {one.phase for one in observed.workers} == {Phase.READY}
-            verified = {(event.prefill, event.decode) for event in it.events if isinstance(event, HandoffVerified)}
-            assert verified == {(f"chat-prefill-{p}", f"chat-decode-{d}") for p in (0, 1) for d in (0, 1)}
+            tried = [event for event in it.events if isinstance(event, HandoffVerified)]
+            assert {event.prefill for event in tried} == {"chat-prefill-0", "chat-prefill-1"}
+            assert {event.decode for event in tried} == {"chat-decode-0", "chat-decode-1"}
             observed = await it.until(desired, lambda now: len(now.routed) == 4)
             it.backend.publish()
             state = it.state()

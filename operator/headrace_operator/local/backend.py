@@ -5,6 +5,8 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,9 +19,10 @@ from headrace_operator.actions import (
     RemovePool,
     RemoveRouter,
     Route,
+    ScalePool,
     Verify,
 )
-from headrace_operator.desired import DeploymentName, Pool, Role, WorkerName
+from headrace_operator.desired import DeploymentName, Pool, PoolKey, WorkerName
 from headrace_operator.errors import ProbeError
 from headrace_operator.http.client import Client
 from headrace_operator.http.probe import try_handoff
@@ -36,7 +39,6 @@ from headrace_operator.observed import Endpoint, Observed, ObservedPool, Pair, P
 
 logger = logging.getLogger(__name__)
 
-_Key = tuple[DeploymentName, Role]
 _TRIM_EVERY_S = 10.0
 _ANNOUNCE_FIRST_S = 0.1
 _ANNOUNCE_MOST_S = 5.0
@@ -53,12 +55,13 @@ class LocalBackend:
     def __init__(self, settings: LocalSettings, report: Callable[[Event], None]) -> None:
         self._settings = settings
         self._report = report
-        self._pools: dict[_Key, ObservedPool] = {}
+        self._pools: dict[PoolKey, ObservedPool] = {}
         self._workers: dict[WorkerName, WorkerChild] = {}
         self._router: RouterChild | None = None
         self._secrets: dict[DeploymentName, str] = {}
-        self._verified: set[Pair] = set()
-        self._probed: set[Pair] = set()
+        self._verified: set[str] = set()
+        self._probing: set[Pair] = set()
+        self._resting: set[Pair] = set()
         self._failed: dict[Pair, int] = {}
         self._routed: tuple[Endpoint, ...] = ()
         self._discovery = settings.folder / "state.json"
@@ -100,14 +103,15 @@ class LocalBackend:
         self._changed.clear()
         workers = tuple(child.snapshot() for child in self._workers.values())
         alive = {worker.incarnation for worker in workers}
-        self._verified = {pair for pair in self._verified if {pair.prefill, pair.decode} <= alive}
+        self._verified &= alive
         self._failed = {pair: count for pair, count in self._failed.items() if {pair.prefill, pair.decode} <= alive}
         return Observed(
             pools=tuple(self._pools.values()),
             workers=workers,
             router=None if self._router is None else self._router.snapshot(),
             verified=frozenset(self._verified),
-            probed=frozenset(self._probed),
+            probing=frozenset(self._probing),
+            resting=frozenset(self._resting),
             routed=self._routed,
         )
 
@@ -129,12 +133,14 @@ class LocalBackend:
         match action:
             case EnsurePool(pool):
                 self._ensure_pool(pool)
-            case DrainPool(deployment, role):
-                self._drain_pool((deployment, role))
-            case RemovePool(deployment, role):
-                self._remove_pool((deployment, role))
+            case ScalePool(key, replicas):
+                self._scale_pool(key, replicas)
+            case DrainPool(key):
+                self._drain_pool(key)
+            case RemovePool(key):
+                self._remove_pool(key)
             case Verify():
-                self._probed.add(action.pair)
+                self._probing.add(action.pair)
                 self._spawn(self._verify(action))
             case Route(endpoints):
                 self._routed = endpoints
@@ -175,31 +181,39 @@ class LocalBackend:
         self._write_state()
 
     def _ensure_pool(self, pool: Pool) -> None:
-        self._pools[pool.deployment, pool.role] = ObservedPool(pool)
+        """Hold the pool's number of workers; each takes the lowest number that is free among those of its role."""
+        self._pools[pool.key] = ObservedPool.of(pool)
         secret = self._secrets.setdefault(pool.deployment, os.urandom(32).hex())
-        for name in pool.workers:
-            if (child := self._workers.get(name)) is not None:
-                child.pool = pool
-                continue
-            child = WorkerChild(name, pool, secret, self._surroundings, self._vouch)
-            self._workers[name] = child
+        for _ in range(pool.replicas - len(self._staying(pool.key))):
+            child = WorkerChild(self._free_name(pool), pool, secret, self._surroundings, self._vouch)
+            self._workers[child.worker] = child
             self._spawn(child.supervise())
-        for child in self._members((pool.deployment, pool.role)):
-            if child.worker not in pool.workers:
-                child.drain()
+        self._scale_pool(pool.key, pool.replicas)
 
-    def _drain_pool(self, key: _Key) -> None:
-        self._pools[key] = ObservedPool(self._pools[key].pool, draining=True)
+    def _free_name(self, pool: Pool) -> WorkerName:
+        names = (WorkerName(f"{pool.deployment}-{pool.role}-{ordinal}") for ordinal in count())
+        return next(name for name in names if name not in self._workers or self._workers[name].phase is Phase.DEAD)
+
+    def _scale_pool(self, key: PoolKey, replicas: int) -> None:
+        self._pools[key] = replace(self._pools[key], replicas=replicas)
+        for child in self._staying(key)[replicas:]:
+            child.drain()
+
+    def _drain_pool(self, key: PoolKey) -> None:
+        self._pools[key] = replace(self._pools[key], draining=True)
         for child in self._members(key):
             child.drain()
 
-    def _remove_pool(self, key: _Key) -> None:
+    def _remove_pool(self, key: PoolKey) -> None:
         del self._pools[key]
         for child in self._members(key):
             del self._workers[child.worker]
 
-    def _members(self, key: _Key) -> list[WorkerChild]:
-        return [child for child in self._workers.values() if (child.pool.deployment, child.pool.role) == key]
+    def _members(self, key: PoolKey) -> list[WorkerChild]:
+        return [child for child in self._workers.values() if child.pool.key == key]
+
+    def _staying(self, key: PoolKey) -> list[WorkerChild]:
+        return [child for child in self._members(key) if child.phase not in {Phase.DRAINING, Phase.DEAD}]
 
     async def _keep_router(self, router: RouterChild) -> None:
         await router.supervise()
@@ -208,6 +222,7 @@ class LocalBackend:
 
     async def _verify(self, action: Verify) -> None:
         """Try a hand-off; after a failure the pair rests before it is tried again."""
+        pair = action.pair
         try:
             prefill, decode = self._workers[action.prefill], self._workers[action.decode]
             handoff = await try_handoff(
@@ -219,13 +234,17 @@ class LocalBackend:
             )
         except (ProbeError, KeyError) as error:
             self._report(HandoffFailed(action.prefill, action.decode, str(error)))
-            failures = self._failed[action.pair] = self._failed.get(action.pair, 0) + 1
+            failures = self._failed[pair] = self._failed.get(pair, 0) + 1
+            self._resting.add(pair)
+            self._probing.discard(pair)
+            self._notify()
             await asyncio.sleep(pause_s(failures, self._settings.probe_rest_first_s, self._settings.probe_rest_most_s))
         else:
-            self._verified.add(action.pair)
+            self._verified |= {pair.prefill, pair.decode}
             self._report(HandoffVerified(action.prefill, action.decode, handoff.size_bytes, handoff.took_s))
         finally:
-            self._probed.discard(action.pair)
+            self._probing.discard(pair)
+            self._resting.discard(pair)
             self._notify()
 
     def _vouch(self, gone: WorkerChild, incarnation: str) -> None:

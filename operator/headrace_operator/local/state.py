@@ -30,6 +30,7 @@ def document(router: tuple[str, int] | None, endpoints: Iterable[Endpoint], pids
                 "worker": endpoint.name,
                 "name": endpoint.name,
                 "incarnation": endpoint.incarnation,
+                "pairing": endpoint.pairing,
             }
             for endpoint in endpoints
             if endpoint.name in pids

@@ -65,6 +65,8 @@ class WorkerChild(Child):
             self.url,
             self.progress,
             self.failure,
+            self.pool.revision,
+            self.pool.pairing,
         )
 
     def _worker_settings(self, ready_file: Path) -> dict[str, object]:
