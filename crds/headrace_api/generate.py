@@ -9,31 +9,47 @@ from typing import Any, Final
 import yaml
 
 from headrace_api.names import GROUP, VERSION
-from headrace_api.resources.files import KINDS
+from headrace_api.resources.deployment import LLMDeployment
 from headrace_api.resources.meta import DNS_LABEL_PATTERN, Resource
+from headrace_api.resources.pool import LLMPool
+from headrace_api.resources.router import LLMRouter
 
 HEADER: Final = "# Generated from crds/headrace_api/resources by `python -m headrace_api.generate`; edit those.\n"
+MODELS: Final[tuple[type[Resource], ...]] = (LLMDeployment, LLMPool, LLMRouter)
 _KEPT: Final = frozenset(
     {
         "default",
         "description",
         "enum",
+        "format",
         "maxItems",
         "maxLength",
+        "maxProperties",
         "maximum",
         "minItems",
         "minLength",
         "minimum",
         "pattern",
         "type",
-        "x-kubernetes-list-type",
         "x-kubernetes-list-map-keys",
+        "x-kubernetes-list-type",
+        "x-kubernetes-preserve-unknown-fields",
+        "x-kubernetes-validations",
     }
 )
 _NAME_RULE: Final = {
     "rule": f"self.metadata.name.matches('{DNS_LABEL_PATTERN}')",
     "message": "metadata.name must be a DNS label: lower-case letters, digits and dashes, at most 63",
 }
+
+
+_AGE: Final = ("Age", "date", ".metadata.creationTimestamp")
+
+
+def _column(head: str, kind: str, path: str) -> dict[str, Any]:
+    """Return one column of `kubectl get`; what only `-o wide` shows has priority 1."""
+    wide = {"priority": 1} if head.endswith("*") else {}
+    return {"name": head.removesuffix("*"), "type": kind, "jsonPath": path, **wide}
 
 
 def definition(model: type[Resource]) -> dict[str, Any]:
@@ -52,10 +68,18 @@ def definition(model: type[Resource]) -> dict[str, Any]:
                 "plural": model.plural,
                 "singular": singular,
                 **({"shortNames": [model.short_name]} if model.short_name != singular else {}),
+                "categories": list(model.categories),
             },
             "scope": "Namespaced",
             "versions": [
-                {"name": VERSION, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema(model)}}
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}, **({"scale": model.scale} if model.scale else {})},
+                    "additionalPrinterColumns": [_column(*column) for column in (*model.columns, _AGE)],
+                    "schema": {"openAPIV3Schema": schema(model)},
+                }
             ],
         },
     }
@@ -68,9 +92,6 @@ def schema(model: type[Resource]) -> dict[str, Any]:
     root["properties"] |= {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
     root["required"] = ["spec"]
     root["x-kubernetes-validations"] = [_NAME_RULE]
-    if model.rules:
-        rules = [{"rule": rule, "message": message} for rule, message in model.rules]
-        root["properties"]["spec"]["x-kubernetes-validations"] = rules
     return root
 
 
@@ -94,7 +115,16 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
         kept["additionalProperties"] = _structural(node["additionalProperties"], definitions)
     if "items" in node:
         kept["items"] = _structural(node["items"], definitions)
-    return kept
+    return kept if _fills_in(kept) else {key: value for key, value in kept.items() if key != "default"}
+
+
+def _fills_in(node: dict[str, Any]) -> bool:
+    """Say whether the node's default changes anything; an empty list or mapping does only where a field inside has one.
+
+    The API server would store it in every object all the same.
+    """
+    inner = node.get("properties", {}).values()
+    return node.get("default") not in ({}, []) or any("default" in field for field in inner)
 
 
 def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is out of date")
     options = parser.parse_args(arguments)
     stale = []
-    for model in KINDS.values():
+    for model in MODELS:
         path, text = options.folder / f"{model.plural}.yaml", render(model)
         if options.check:
             if not path.exists() or path.read_text() != text:

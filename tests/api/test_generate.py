@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace_api.generate import definition, main
-from headrace_api.resources.files import KINDS
+from headrace_api.generate import MODELS, definition, main
+from headrace_api.resources import LLMDeployment, Resource
 
 FOLDER = Path(__file__).parents[2] / "crds"
 
@@ -21,8 +21,8 @@ def nodes(schema: dict[str, Any], path: str = "spec") -> Iterator[tuple[str, dic
         yield from nodes(schema["items"], f"{path}[]")
 
 
-def spec(kind: str) -> dict[str, Any]:
-    version = definition(KINDS[kind])["spec"]["versions"][0]
+def spec(kind: type[Resource]) -> dict[str, Any]:
+    version = definition(kind)["spec"]["versions"][0]
     found: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     return found
 
@@ -38,13 +38,13 @@ def test_a_stale_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "llmrouters.yaml is out of date" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_field_has_a_manual(kind: str) -> None:
+@pytest.mark.parametrize("kind", MODELS)
+def test_every_field_has_a_manual(kind: type[Resource]) -> None:
     assert [path for path, node in nodes(spec(kind)) if not node.get("description") and not path.endswith("[]")] == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_schema_is_structural(kind: str) -> None:
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_schema_is_structural(kind: type[Resource]) -> None:
     for path, node in nodes(spec(kind)):
         assert "type" in node or node.get("x-kubernetes-int-or-string"), path
         assert not {"$ref", "title", "const", "oneOf", "allOf"} & node.keys(), path
@@ -52,7 +52,7 @@ def test_the_schema_is_structural(kind: str) -> None:
 
 
 def test_defaults_bounds_and_rules_reach_the_schema() -> None:
-    deployment = spec("LLMDeployment")
+    deployment = spec(LLMDeployment)
     assert deployment["properties"]["kv"]["properties"]["blockSize"] | {"description": ""} == {
         "description": "",
         "type": "integer",
@@ -66,7 +66,7 @@ def test_defaults_bounds_and_rules_reach_the_schema() -> None:
 
 
 def test_what_something_scales_has_no_default() -> None:
-    properties = spec("LLMDeployment")["properties"]
+    properties = spec(LLMDeployment)["properties"]
     assert "default" not in properties["prefill"]["properties"]["replicas"]
     assert "default" not in properties["decode"]["properties"]["replicas"]
 

@@ -8,6 +8,16 @@ from headrace_api.resources.deployment import LLMDeployment
 from headrace_api.resources.errors import ManifestError
 from headrace_api.resources.files import load_manifests, parse_manifests
 from headrace_api.resources.meta import Metadata, Resource
+from headrace_api.resources.pool import LLMPool
 from headrace_api.resources.router import LLMRouter
 
-__all__ = ["LLMDeployment", "LLMRouter", "ManifestError", "Metadata", "Resource", "load_manifests", "parse_manifests"]
+__all__ = [
+    "LLMDeployment",
+    "LLMPool",
+    "LLMRouter",
+    "ManifestError",
+    "Metadata",
+    "Resource",
+    "load_manifests",
+    "parse_manifests",
+]

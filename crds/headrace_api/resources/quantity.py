@@ -1,8 +1,8 @@
-"""Quantities of memory and durations, spelled as Kubernetes spells them."""
+"""Quantities and durations, spelled as Kubernetes spells them."""
 
 import re
 from decimal import Decimal
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -14,7 +14,10 @@ _BYTES: Final = {
     **{unit: 1024**power for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), start=1)},
 }
 _SECONDS: Final = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
+MAX_LENGTH: Final = 24
+"""Characters of a quantity or duration; a bound, so that the API server can bound the cost of rules over them."""
 QUANTITY_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
+AMOUNT_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
 DURATION_PATTERN: Final = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kMGTP]i?|Ki)?")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -26,6 +29,14 @@ def parse_quantity(text: str) -> int:
     if match is None or (unit := match[2] or "") not in _BYTES:
         raise QuantityError(f"{text!r} is no quantity; write a number with Ki, Mi, Gi, Ti, k, M, G or T, such as 512Mi")
     return int(Decimal(match[1]) * _BYTES[unit])
+
+
+def parse_amount(text: str) -> Decimal:
+    """Return how much `text` states of a resource, such as `500m` (of a processor), `4Gi` or `1`."""
+    if re.fullmatch(AMOUNT_PATTERN, text) is None:
+        raise QuantityError(f"{text!r} is no amount; write a number with m, Ki, Mi, Gi, k, M or G, such as 500m or 4Gi")
+    number, unit = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", text).groups()  # type: ignore[union-attr]  # matched above
+    return Decimal(number) / 1000 if unit == "m" else Decimal(number) * _BYTES[unit]
 
 
 def parse_duration(text: str) -> float:
@@ -40,15 +51,44 @@ def _spell(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _check(text: str) -> str:
+def _check_quantity(text: str) -> str:
     parse_quantity(text)
     return text
+
+
+def _check_amount(text: str) -> str:
+    parse_amount(text)
+    return text
+
+
+def _check_duration(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+def _number_or_text(pattern: str) -> dict[str, Any]:
+    return {"pattern": pattern, "minimum": 0, "x-kubernetes-int-or-string": True}
 
 
 Quantity = Annotated[
     str,
     BeforeValidator(_spell),
-    AfterValidator(_check),
-    Field(json_schema_extra={"pattern": QUANTITY_PATTERN, "x-kubernetes-int-or-string": True}),
+    AfterValidator(_check_quantity),
+    Field(max_length=MAX_LENGTH, json_schema_extra=_number_or_text(QUANTITY_PATTERN)),
 ]
 """Bytes as a user writes them; the spelling is kept, `parse_quantity` gives the number."""
+
+Amount = Annotated[
+    str,
+    BeforeValidator(_spell),
+    AfterValidator(_check_amount),
+    Field(max_length=MAX_LENGTH, json_schema_extra=_number_or_text(AMOUNT_PATTERN)),
+]
+"""How much of a resource of a node: bytes, processors (also thousandths, `500m`) or pieces."""
+
+Duration = Annotated[
+    str,
+    AfterValidator(_check_duration),
+    Field(max_length=MAX_LENGTH, json_schema_extra={"pattern": DURATION_PATTERN}),
+]
+"""A span of time as a user writes it; the spelling is kept, `parse_duration` gives the seconds."""

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from headrace_api.resources.meta import DnsLabel, Part, Resource
+from headrace_api.resources.status import RouterStatus
 
 
 class Tier(Part):
@@ -24,8 +25,11 @@ class RouterSpec(Part):
         max_length=64,
         strict=False,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        examples=[[{"name": "small", "deployment": "smollm2"}]],
     )
     """The deployments behind this router; it serves no others."""
+    replicas: int = Field(default=1, ge=1, le=64, examples=[2])
+    """Number of router pods; any of them takes any request. Local mode starts one process."""
 
     @model_validator(mode="after")
     def _name_tiers_apart(self) -> Self:
@@ -39,8 +43,17 @@ class LLMRouter(Resource):
 
     plural: ClassVar = "llmrouters"
     short_name: ClassVar = "llmrouter"
+    categories: ClassVar = ("headrace", "all")
+    columns: ClassVar = (
+        ("Replicas", "integer", ".spec.replicas"),
+        ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
+        ("Endpoint", "string", ".status.endpoint"),
+        ("Reason*", "string", '.status.conditions[?(@.type=="Ready")].reason'),
+    )
 
     kind: Literal["LLMRouter"] = "LLMRouter"
     """Which resource this is."""
     spec: RouterSpec
     """Which deployments the router serves."""
+    status: RouterStatus | None = None
+    """What the operator reports on it."""
