@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from headrace_api.resources import LLMDeployment, LLMRouter, Resource
-from headrace_operator.desired import DeploymentName, Desired, Pool, Router, Template
+from headrace_api.resources.percent import count
+from headrace_api.resources.rollout import RolloutSpec
+from headrace_operator.desired import DeploymentName, Desired, Pace, Pool, Router, Template
 from headrace_operator.errors import PlanError
 
 
@@ -34,6 +36,16 @@ def with_models(desired: Desired, locations: Mapping[str, str]) -> Desired:
     """Return `desired` with each model's URI replaced by where it lies now, so that all workers load the same files."""
     pools = (_revised(replace(pool, template=_relocated(pool.template, locations))) for pool in desired.pools)
     return replace(desired, pools=tuple(pools))
+
+
+def pace(rollout: RolloutSpec, replicas: int) -> Pace:
+    """Return the pace of a rollout over so many workers.
+
+    Shares are rounded in favour of moving on: where both come out as 0, one worker may be missing.
+    """
+    surge = count(rollout.max_surge, of=replicas, round_up=True)
+    unavailable = count(rollout.max_unavailable, of=replicas, round_up=False)
+    return Pace(surge, unavailable if surge else max(1, unavailable), rollout.paused)
 
 
 def _revised(pool: Pool) -> Pool:

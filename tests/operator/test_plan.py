@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headrace_api.resources import load_manifests, parse_manifests
-from headrace_operator.desired import Desired
+from headrace_api.resources.rollout import RolloutSpec
+from headrace_operator.desired import Desired, Pace
 from headrace_operator.errors import PlanError
-from headrace_operator.plan import plan, with_models
+from headrace_operator.plan import pace, plan, with_models
 from headrace_worker.settings import WorkerSettings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -52,6 +54,19 @@ def shape(desired: Desired) -> Sequence[tuple[str, int, int]]:
 )
 def test_what_is_left_open_is_filled_in(spec: str, processors: int, expected: Sequence[tuple[str, int, int]]) -> None:
     assert shape(planned(deployment(spec=spec), processors=processors)) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "replicas", "expected"),
+    [
+        ({}, 4, Pace(1, 0)),
+        ({"maxSurge": "25%", "maxUnavailable": "25%"}, 5, Pace(2, 1)),
+        ({"maxSurge": 0, "maxUnavailable": "25%"}, 2, Pace(0, 1)),
+        ({"paused": True}, 2, Pace(1, 0, paused=True)),
+    ],
+)
+def test_shares_of_a_rollout_are_rounded_so_that_it_moves(spec: dict[str, Any], replicas: int, expected: Pace) -> None:
+    assert pace(RolloutSpec.model_validate(spec), replicas) == expected
 
 
 def test_the_command_line_has_the_last_word_on_threads() -> None:
