@@ -5,10 +5,11 @@ import asyncio
 import difflib
 import json
 import logging
+import os
 import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -21,6 +22,8 @@ from headrace_worker.server.front import listen, serve
 from headrace_worker.settings import WorkerSettings
 
 EXIT_SETTINGS = 2
+SECRET_VARIABLE = "HEADRACE_SECRET"  # noqa: S105 - the name of a variable
+_NO_FLAG = ("secret",)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -46,8 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return runner.run(serve(settings, listener))
 
 
-def read_settings(arguments: Sequence[str]) -> WorkerSettings:
-    """Return the settings of the command line; flags win over the file. Raise SettingsError with one sentence."""
+def read_settings(arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> WorkerSettings:
+    """Return the settings of the command line; flags win over the file, and the file over the environment's secret.
+
+    Raises:
+        SettingsError: one sentence with the first thing that is wrong, and where it stands.
+    """
+    environ = os.environ if environ is None else environ
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
     if rest:
@@ -56,6 +64,8 @@ def read_settings(arguments: Sequence[str]) -> WorkerSettings:
     values = vars(known)
     file = values.pop("settings", None)
     given = {} if file is None else _read_file(Path(file))
+    if environ.get(SECRET_VARIABLE):
+        given.setdefault("secret", environ[SECRET_VARIABLE])
     try:
         return WorkerSettings.model_validate({**given, **values})
     except ValidationError as error:
@@ -66,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser("headrace-worker", description="One worker of Headrace.", allow_abbrev=False)
     parser.add_argument("--settings", metavar="FILE", default=argparse.SUPPRESS, help="JSON file with these settings")
     for name, field in WorkerSettings.model_fields.items():
+        if name in _NO_FLAG:
+            continue
         text = (field.description or "").replace("\n", " ").replace("%", "%%")
         default = "" if field.is_required() or field.default_factory else f" (default: {field.default!r})"
         parser.add_argument(
@@ -111,7 +123,8 @@ def _sentence(error: ValidationError, flags: dict[str, Any], file: str | None) -
     if problem["type"] == "extra_forbidden":
         return f"{place} is no setting of the worker{_nearest(name, list(WorkerSettings.model_fields))}"
     found = "" if name == "secret" else f" is {problem['input']!r}"
-    return f"{place}{found}: {problem['msg'][:1].lower()}{problem['msg'][1:]}."
+    told = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
+    return f"{place}{found}: {told[:1].lower()}{told[1:]}."
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

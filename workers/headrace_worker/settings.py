@@ -1,13 +1,20 @@
 """The worker's settings: parsed once at the entry, passed down, never read from anywhere else."""
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Role = Literal["prefill", "decode", "unified"]
 Dtype = Literal["auto", "bfloat16", "float32"]
 Disaggregation = Literal["auto", "always", "never"]
+
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - what to recognize, not what to bind
+
+
+def _new_incarnation(fields: dict[str, Any]) -> str:
+    prefix, random = fields.get("incarnation_prefix", ""), os.urandom(8).hex()
+    return f"{prefix}.{random}" if prefix else random
 
 
 class WorkerSettings(BaseModel):
@@ -23,10 +30,14 @@ class WorkerSettings(BaseModel):
     """This worker's own name, stable over restarts: answers carry it as `x-headrace-prefill` or `-decode`."""
     role: Role = "unified"
     """`prefill` serves hand-offs, `decode` asks for them, `unified` does both parts of a request itself."""
-    incarnation: str = Field(default_factory=lambda: os.urandom(8).hex())
+    incarnation_prefix: str = ""
+    """The pod's UID: `incarnation` begins with it and a dot, so that one word vouches for the end of all of a pod."""
+    incarnation: str = Field(default_factory=_new_incarnation)
     """Unique for each start; set by whoever starts the worker, so that it can vouch for its end."""
     host: str = "127.0.0.1"
     """Address to listen on, for HTTP and for the engine's hand-off socket."""
+    advertise: Annotated[str, Field(validate_default=True)] = ""
+    """Address that others are told, where it is not `host`: a wildcard cannot be connected to from another machine."""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """HTTP port; 0 takes a free one."""
     handoff_port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -34,7 +45,8 @@ class WorkerSettings(BaseModel):
     ready_file: str | None = None
     """Where to write `{"url": …, "pid": …}` once HTTP listens (also while the model still loads)."""
     secret: Annotated[str, Field(repr=False)] = ""
-    """Shared by the workers of one deployment; hand-off peers must know it."""
+    """Shared by the workers of one deployment; hand-off peers must know it. Default: `HEADRACE_SECRET`. No flag:
+    a command line can be read by everybody on the machine."""
     device: str = "auto"
     """`auto` (CUDA when present, else CPU), `cpu` or `cuda`."""
     dtype: Dtype = "auto"
@@ -71,3 +83,17 @@ class WorkerSettings(BaseModel):
     """After SIGTERM running requests get this long to finish; then they are cut, and a router replays them."""
     trace_file: str | None = None
     """Where to write one JSON line per hand-off: compute and write spans of each layer."""
+
+    @field_validator("advertise")
+    @classmethod
+    def _reachable(cls, value: str, info: ValidationInfo) -> str:
+        """Peers of a hand-off are told one address; a wildcard is none."""
+        host = info.data.get("host")
+        if host in WILDCARDS and not value and info.data.get("role") != "unified":
+            raise ValueError(f"host is {host}, which peers cannot connect to; give this worker's own address here")
+        return value
+
+    @property
+    def address(self) -> str:
+        """What others are told of where this worker listens."""
+        return self.advertise or self.host

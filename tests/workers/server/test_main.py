@@ -35,6 +35,9 @@ def test_every_setting_is_a_flag_with_its_manual(capsys: pytest.CaptureFixture[s
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for name, field in WorkerSettings.model_fields.items():
+        if name == "secret":
+            assert "--secret" not in text  # every user of the machine reads command lines
+            continue
         assert f"--{name.replace('_', '-')} " in text
         assert (field.description or "missing").split("\n")[0].split("`")[0].strip() in text
 
@@ -74,6 +77,29 @@ def test_a_wrong_settings_file_is_one_sentence_that_names_it(file: Path, content
 def test_a_secret_is_not_shown(file: Path) -> None:
     file.write_text('{"model": "m", "name": "n", "secret": 12345}')
     assert "12345" not in sentence("--settings", str(file))
+
+
+def test_a_secret_comes_from_the_environment_where_the_file_has_none(file: Path) -> None:
+    environ = {"HEADRACE_SECRET": "from outside"}
+    assert entry.read_settings(NEEDED, environ).secret == "from outside"
+    file.write_text('{"model": "m", "name": "n", "secret": "of the file"}')
+    assert entry.read_settings(["--settings", str(file)], environ).secret == "of the file"
+    assert entry.read_settings(NEEDED, {"HEADRACE_SECRET": ""}).secret == ""
+
+
+def test_an_incarnation_begins_with_its_prefix_and_differs_from_start_to_start() -> None:
+    made = {entry.read_settings([*NEEDED, "--incarnation-prefix", "uid"]).incarnation for _ in range(2)}
+    assert len(made) == 2
+    assert all(one.startswith("uid.") and len(one) > len("uid.") for one in made)
+    again = WorkerSettings.model_validate_json(entry.read_settings(NEEDED).model_dump_json())
+    assert "." not in again.incarnation
+
+
+def test_a_worker_that_listens_everywhere_must_say_where_its_peers_find_it() -> None:
+    everywhere = [*NEEDED, "--host", "0.0.0.0", "--role", "decode"]
+    assert "--advertise is '': host is 0.0.0.0, which peers cannot connect to" in sentence(*everywhere)
+    assert entry.read_settings([*everywhere, "--advertise", "10.0.0.7"]).address == "10.0.0.7"
+    assert entry.read_settings([*NEEDED, "--host", "0.0.0.0"]).address == "0.0.0.0"
 
 
 def test_a_port_in_use_ends_the_worker_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

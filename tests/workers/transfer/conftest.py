@@ -127,11 +127,11 @@ class Decode:
             "kv_hash": "hash-a",
             "secret": "a secret",
             "silence_s": 5.0,
+            "host": "127.0.0.1",
             **options,
         }
         self.courier = Courier(
             **settings,
-            host="127.0.0.1",
             port=0,
             transport=transport,
             kv_address=self.address,
@@ -267,7 +267,8 @@ def decode(transport_name: str, shape: Shape) -> Iterator[Callable[..., Decode]]
         transport = pick(
             transport_name,  # type: ignore[arg-type]  # one of the literals, by the fixture's parameters
             incarnation=incarnation,
-            host="127.0.0.1",
+            host=options.get("host", "127.0.0.1"),
+            advertise=options.get("advertise"),
             secret=options.get("secret", "a secret"),
         )
         made.append(Decode(shape, transport, **options))

@@ -35,6 +35,8 @@ class Settings:
     """Pause after each layer, as if it were computed."""
     hit_blocks: int
     """So many blocks of each sequence come from a prefix cache."""
+    host: str = "127.0.0.1"
+    advertise: str | None = None
 
 
 def block_bytes(prompt: int, layer: int, block: int, size: int) -> bytes:
@@ -59,12 +61,14 @@ class Core:
             incarnation=settings.incarnation,
             kv_hash=settings.kv_hash,
             secret=settings.secret,
-            host="127.0.0.1",
+            host=settings.host,
+            advertise=settings.advertise,
             port=settings.port,
             transport=pick(
                 settings.transport,  # type: ignore[arg-type]  # the tests name a transport
                 incarnation=settings.incarnation,
-                host="127.0.0.1",
+                host=settings.host,
+                advertise=settings.advertise,
                 secret=settings.secret,
             ),
             kv_address=address,

@@ -40,6 +40,17 @@ def test_every_block_of_every_layer_arrives_and_nothing_else_changes(
     assert (sent["outcome"], sent["sent"]) == ("admitted", 20 * shape.num_layers * shape.block_bytes)
 
 
+def test_workers_that_listen_everywhere_meet_at_the_addresses_they_advertise(
+    prefill: Callable[..., Prefill], decode: Callable[..., Decode]
+) -> None:
+    everywhere = {"host": "0.0.0.0", "advertise": "127.0.0.1"}
+    p, d = prefill(**everywhere), decode(**everywhere)
+    assert p.address.startswith("tcp://127.0.0.1:")
+    assert d.courier.address.startswith("tcp://127.0.0.1:")
+    d.fetch(p, "a", 5, [3, 1, 2])
+    assert bytes(d.memory) == d.expected(5, [3, 1, 2])
+
+
 def test_blocks_that_the_decode_worker_has_are_not_written(
     prefill: Callable[..., Prefill], decode: Callable[..., Decode]
 ) -> None:

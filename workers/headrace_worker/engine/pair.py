@@ -54,13 +54,20 @@ def make_handoff(
 
 def start_courier(settings: WorkerSettings, engine: Engine, wake: Callable[[], None]) -> Courier:
     """Start the thread that owns the KV transport and the control sockets."""
-    transport = pick(settings.transport, incarnation=settings.incarnation, host=settings.host, secret=settings.secret)
+    transport = pick(
+        settings.transport,
+        incarnation=settings.incarnation,
+        host=settings.host,
+        advertise=settings.address,
+        secret=settings.secret,
+    )
     return Courier(
         worker=settings.worker,
         incarnation=settings.incarnation,
         kv_hash=engine.kv_hash,
         secret=settings.secret,
         host=settings.host,
+        advertise=settings.address,
         port=settings.handoff_port,
         transport=transport,
         kv_address=engine.layout.base,

@@ -206,6 +206,7 @@ class Front:
         if self._settings.ready_file is None:
             return
         host, port = self._listener.getsockname()[:2]
+        host = self._settings.advertise or host
         shown = f"[{host}]" if ":" in host else host
         path = Path(self._settings.ready_file)
         part = path.with_name(f".{path.name}.{os.getpid()}")

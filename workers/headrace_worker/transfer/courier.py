@@ -47,6 +47,7 @@ class Courier:
         kv_hash: compatibility hash, compared before a peer's metadata is decoded.
         secret: shared by the deployment; empty leaves the control sockets open to anybody.
         host: address to bind.
+        advertise: address that peers are told; default: the bound one.
         port: to bind; 0 takes a free one.
         transport: not yet registered.
         kv_address: where the KV memory begins.
@@ -75,13 +76,15 @@ class Courier:
         device: int | None = None,
         silence_s: float,
         wake: Callable[[], None],
+        advertise: str | None = None,
         trace: Callable[[dict[str, Any]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.address = ""
         self._who = (worker, incarnation, kv_hash)
         self._secret = secret
-        self._endpoint = f"tcp://{f'[{host}]' if ':' in host else host}"
+        self._endpoint = _endpoint(host)
+        self._advertise = advertise or host
         self._port = port
         self._transport = transport
         self._memory = (kv_address, layout.num_layers * layout.num_blocks * layout.block_bytes, device)
@@ -234,7 +237,8 @@ class Courier:
             raise TransferError(
                 f"the hand-off socket cannot be bound to {endpoint}: {error}; choose a free `handoff_port`"
             ) from error
-        self.address = router.getsockopt_string(zmq.LAST_ENDPOINT)
+        port = router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
+        self.address = f"{_endpoint(self._advertise)}:{port}"
         identity = Identity(*self._who, self._transport.name, self._layout, self._transport.metadata())
         self._prefill = PrefillSide(
             router, identity, self._transport, emit=self._emit, clock=self._clock, trace=self._trace
@@ -309,6 +313,10 @@ def _received(router: zmq.Socket[bytes]) -> list[tuple[bytes, bytes]]:
             return received
         if len(parts) == 2:
             received.append((parts[0], parts[1]))
+
+
+def _endpoint(host: str) -> str:
+    return f"tcp://[{host}]" if ":" in host else f"tcp://{host}"
 
 
 def _use_device(device: int | None) -> None:

@@ -1,6 +1,7 @@
 """A decode worker's connection to one prefill worker: its socket, how far the handshake is, what was sent over it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Any
 
@@ -82,7 +83,9 @@ class Link:
         self.phase, self.since_s, self.heard_s = Phase.GREETING, now, now
         try:
             socket.connect(self.address)
-            socket.send(handoff.encode(hello), zmq.NOBLOCK)
+            # A connection that was refused within these microseconds takes no message; the monitor knows why.
+            with suppress(zmq.Again):
+                socket.send(handoff.encode(hello), zmq.NOBLOCK)
         except zmq.ZMQError:
             # An address that ZeroMQ does not take; the deadline of the greeting would only say it later.
             self.disconnect(now)

@@ -16,6 +16,7 @@ def pick(
     incarnation: str,
     host: str,
     secret: str,
+    advertise: str | None = None,
     platform: str = sys.platform,
 ) -> Transport:
     """Return the transport for `setting`; raise TransferError where it needs NIXL and NIXL is not installed.
@@ -24,10 +25,10 @@ def pick(
     without a word.
     """
     if setting == "sockets" or (setting == "auto" and not platform.startswith("linux")):
-        return SocketTransport(incarnation=incarnation, host=host, secret=secret)
+        return SocketTransport(incarnation=incarnation, host=host, advertise=advertise, secret=secret)
     if find_spec("nixl") is None:
         raise TransferError(
             f"transport {setting!r} needs the package 'nixl', which is not installed here; "
             "install it (`pip install nixl`) or ask for `transport: sockets`, which is slower"
         )
-    return NixlTransport(incarnation=incarnation, host=host)
+    return NixlTransport(incarnation=incarnation, host=advertise or host)

@@ -36,15 +36,19 @@ class SocketTransport(Transport):
     Args:
         incarnation: ours.
         host: address to listen on.
+        advertise: address that peers are told; default: `host`.
         secret: shared by all peers; each proves that it knows it.
         deadline_s: how long a peer may keep one frame waiting before the connection is given up.
     """
 
     name: ClassVar[str] = "sockets"
 
-    def __init__(self, *, incarnation: str, host: str, secret: str, deadline_s: float = 10.0) -> None:
+    def __init__(
+        self, *, incarnation: str, host: str, secret: str, advertise: str | None = None, deadline_s: float = 10.0
+    ) -> None:
         self._incarnation = incarnation
         self._host = host
+        self._advertise = advertise or host
         self._secret = secret.encode()
         self._deadline_s = deadline_s
         self._memory: memoryview | None = None
@@ -66,7 +70,7 @@ class SocketTransport(Transport):
     def metadata(self) -> bytes:
         """Return the address that the receiver listens on."""
         assert self._receiver is not None
-        return msgspec.msgpack.encode(Address(self._host, self._receiver.port))
+        return msgspec.msgpack.encode(Address(self._advertise, self._receiver.port))
 
     def connect(self, incarnation: str, metadata: bytes, layout: Layout) -> None:  # noqa: ARG002
         """Start a sender for the peer; it connects on its own thread."""
