@@ -3,6 +3,7 @@
 WorkerError
 ├── SettingsError        the command line or the settings file is wrong
 ├── FetchError           a model file could not be had
+│   └── FetchLaterError       another try may bring it
 ├── ModelError           the files are no model this worker can run
 │   └── MemoryNeededError     the model does not fit
 ├── TransferError        the KV transport failed
@@ -21,6 +22,10 @@ class SettingsError(WorkerError):
 
 class FetchError(WorkerError):
     """A model file could not be had: not found, refused, cut off, or its checksum differs."""
+
+
+class FetchLaterError(FetchError):
+    """Another try may bring the file: the network, a busy server, a full disk, terms that are to be accepted first."""
 
 
 class ModelError(WorkerError):

@@ -1,12 +1,16 @@
 import hashlib
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+COMMIT = "c0ffee" * 6 + "c0ff"
 
 
 @dataclass
@@ -37,11 +41,17 @@ class Server:
         self.answers: dict[str, Answer] = {}
         self.seen: list[Seen] = []
         self.sent_bytes = 0
+        self.asked = threading.Event()
+        self.hold = threading.Event()
+        """While it is cleared, requests wait."""
+        self.hold.set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.seen.append(Seen(self.path, {key.lower(): value for key, value in self.headers.items()}))
+                outer.asked.set()
+                outer.hold.wait(60)
                 with suppress(BrokenPipeError, ConnectionResetError):
                     outer._answer(self, outer.answers.get(self.path.partition("?")[0], Answer(status=404)))
 
@@ -138,3 +148,36 @@ def digest() -> Callable[[bytes], str]:
 @pytest.fixture
 def answer() -> type[Answer]:
     return Answer
+
+
+class Hub:
+    """A model hub with one repository; large files lie on a store of another origin."""
+
+    def __init__(self, server: Server, store: Server) -> None:
+        self.server, self.store = server, store
+
+    def publish(self, files: dict[str, bytes], *, token: str | None = None, revision: str = "main") -> None:
+        wanted = None if token is None else f"Bearer {token}"
+        siblings = []
+        for name, content in files.items():
+            url = f"/org/name/resolve/{COMMIT}/{name}"
+            entry: dict[str, Any] = {"rfilename": name, "size": len(content)}
+            if name.endswith((".safetensors", ".gguf", ".bin")):
+                digest = hashlib.sha256(content).hexdigest()
+                entry["lfs"] = {"sha256": digest, "size": len(content)}
+                moved = {"location": f"{self.store.url}/{digest}", "x-linked-etag": f'"{digest}"'}
+                self.server.answers[url] = Answer(status=302, headers=moved, token=wanted)
+                self.store.answers[f"/{digest}"] = Answer(content, etag=f'"{digest[:32]}"')
+            else:
+                blob = b"blob %d\0" % len(content) + content
+                entry["blobId"] = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
+                self.server.answers[url] = Answer(content, token=wanted)
+            siblings.append(entry)
+        body = json.dumps({"sha": COMMIT, "siblings": siblings}).encode()
+        self.server.answers[f"/api/models/org/name/revision/{revision}"] = Answer(body, token=wanted)
+
+
+@pytest.fixture
+def hub(server: Server, new_server: Callable[[], Server], monkeypatch: pytest.MonkeyPatch) -> Hub:
+    monkeypatch.setenv("HF_ENDPOINT", server.url + "/")
+    return Hub(server, new_server())

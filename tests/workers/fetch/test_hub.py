@@ -1,6 +1,4 @@
 import hashlib
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,40 +22,7 @@ FOLDER = {
 }
 
 
-class Hub:
-    """A model hub with one repository; large files lie on a store of another origin."""
-
-    def __init__(self, server: Any, store: Any, answer: Any) -> None:
-        self.server, self.store, self._answer = server, store, answer
-
-    def publish(self, files: dict[str, bytes], *, token: str | None = None, revision: str = "main") -> None:
-        wanted = None if token is None else f"Bearer {token}"
-        siblings = []
-        for name, content in files.items():
-            url = f"/org/name/resolve/{COMMIT}/{name}"
-            entry: dict[str, Any] = {"rfilename": name, "size": len(content)}
-            if name.endswith((".safetensors", ".gguf", ".bin")):
-                digest = hashlib.sha256(content).hexdigest()
-                entry["lfs"] = {"sha256": digest, "size": len(content)}
-                moved = {"location": f"{self.store.url}/{digest}", "x-linked-etag": f'"{digest}"'}
-                self.server.answers[url] = self._answer(status=302, headers=moved, token=wanted)
-                self.store.answers[f"/{digest}"] = self._answer(content, etag=f'"{digest[:32]}"')
-            else:
-                blob = b"blob %d\0" % len(content) + content
-                entry["blobId"] = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
-                self.server.answers[url] = self._answer(content, token=wanted)
-            siblings.append(entry)
-        body = json.dumps({"sha": COMMIT, "siblings": siblings}).encode()
-        self.server.answers[f"/api/models/org/name/revision/{revision}"] = self._answer(body, token=wanted)
-
-
-@pytest.fixture
-def hub(server: Any, new_server: Callable[[], Any], answer: Any, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    monkeypatch.setenv("HF_ENDPOINT", server.url + "/")
-    return Hub(server, new_server(), answer)
-
-
-def test_the_files_that_a_model_needs_are_fetched_and_no_others(hub: Hub, cache: Path) -> None:
+def test_the_files_that_a_model_needs_are_fetched_and_no_others(hub: Any, cache: Path) -> None:
     hub.publish(FOLDER)
     reports: list[tuple[int, int]] = []
     found = resolve("hf://org/name", progress=lambda done, total: reports.append((done, total)))
@@ -71,7 +36,7 @@ def test_the_files_that_a_model_needs_are_fetched_and_no_others(hub: Hub, cache:
     assert reports == sorted(reports)
 
 
-def test_a_second_start_asks_nobody(hub: Hub) -> None:
+def test_a_second_start_asks_nobody(hub: Any) -> None:
     hub.publish(FOLDER)
     first = resolve("hf://org/name")
     asked = len(hub.server.seen)
@@ -81,7 +46,7 @@ def test_a_second_start_asks_nobody(hub: Hub) -> None:
 
 @pytest.mark.parametrize("source", ["argument", "variable", "file"])
 def test_a_private_model_is_fetched_with_the_token_and_the_store_never_sees_it(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     hub.publish(FOLDER, token="hf_s3cret")
     if source == "variable":
@@ -94,21 +59,21 @@ def test_a_private_model_is_fetched_with_the_token_and_the_store_never_sees_it(
     assert all("authorization" not in seen.headers for seen in hub.store.seen)
 
 
-def test_without_the_token_the_error_says_which_one_it_needs(hub: Hub) -> None:
+def test_without_the_token_the_error_says_which_one_it_needs(hub: Any) -> None:
     hub.publish(FOLDER, token="hf_s3cret")
     with pytest.raises(FetchError, match=r"org/name@main on http.*refused \(HTTP 401\).*HTTP|HF_TOKEN") as refusal:
         resolve("hf://org/name", token="hf_wrong")
     assert "hf_wrong" not in str(refusal.value)
 
 
-def test_a_revision_is_followed_to_its_commit(hub: Hub) -> None:
+def test_a_revision_is_followed_to_its_commit(hub: Any) -> None:
     hub.publish(FOLDER, revision="v2.0")
     assert resolve("hf://org/name@v2.0").revision == f"hf:org/name@{COMMIT}"
     with pytest.raises(FetchError, match=r"org/name@main on .*: not found \(HTTP 404\)"):
         resolve("hf://org/name")
 
 
-def test_one_gguf_file_can_be_named(hub: Hub) -> None:
+def test_one_gguf_file_can_be_named(hub: Any) -> None:
     hub.publish({"a.gguf": b"GGUFa", "sub/b.gguf": b"GGUFb"})
     found = resolve("hf://org/name/sub/b.gguf")
     assert found.path.read_bytes() == b"GGUFb"
@@ -117,7 +82,7 @@ def test_one_gguf_file_can_be_named(hub: Hub) -> None:
     assert resolve("hf://org/name@main/a.gguf").path.read_bytes() == b"GGUFa"
 
 
-def test_a_cut_off_file_is_resumed_and_finished_ones_are_not_fetched_again(hub: Hub) -> None:
+def test_a_cut_off_file_is_resumed_and_finished_ones_are_not_fetched_again(hub: Any) -> None:
     hub.publish(FOLDER)
     digest = hashlib.sha256(FOLDER["model.safetensors"]).hexdigest()
     hub.store.answers[f"/{digest}"].cuts.append(100_000)
@@ -131,7 +96,7 @@ def test_a_cut_off_file_is_resumed_and_finished_ones_are_not_fetched_again(hub: 
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_a_file_that_is_not_the_one_the_hub_lists_is_refused(hub: Hub, name: str) -> None:
+def test_a_file_that_is_not_the_one_the_hub_lists_is_refused(hub: Any, name: str) -> None:
     hub.publish(FOLDER)
     changed = b"x" * len(FOLDER[name])
     digest = hashlib.sha256(FOLDER[name]).hexdigest()
@@ -143,14 +108,14 @@ def test_a_file_that_is_not_the_one_the_hub_lists_is_refused(hub: Hub, name: str
         resolve("hf://org/name")
 
 
-def test_an_answer_of_something_else_is_a_sentence(hub: Hub, answer: Any) -> None:
+def test_an_answer_of_something_else_is_a_sentence(hub: Any, answer: Any) -> None:
     hub.server.answers["/api/models/org/name/revision/main"] = answer(b'{"error": "?"}')
     with pytest.raises(FetchError, match=r"describes no repository .* check HF_ENDPOINT"):
         resolve("hf://org/name")
 
 
 @pytest.mark.parametrize("uri", ["hf://name", "hf://org/name/x.bin", "hf://org/name@", "hf://"])
-def test_a_malformed_uri_is_a_sentence(hub: Hub, uri: str) -> None:
+def test_a_malformed_uri_is_a_sentence(hub: Any, uri: str) -> None:
     with pytest.raises(FetchError, match="malformed, expected hf://org/name"):
         resolve(uri)
     assert hub.server.seen == []

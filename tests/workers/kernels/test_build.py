@@ -54,6 +54,12 @@ def test_the_second_call_takes_the_compiled_library_from_the_cache(compiler: Fak
     assert len(libraries(cache)) == 1
 
 
+def test_a_cache_that_cannot_be_written_is_done_without(compiler: FakeCompiler, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    build.library(tmp_path / "file" / "cache")
+    assert len(compiler.calls) == 1
+
+
 def test_other_compiler_flags_make_another_library(
     compiler: FakeCompiler, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from headrace_worker.errors import FetchError
+from headrace_worker.errors import FetchError, FetchLaterError
 
 _log = logging.getLogger(__name__)
 _LOCK_POLL_S = 2.0
@@ -56,6 +56,12 @@ class Cache:
             ) from error
         return path
 
+    @property
+    def writable(self) -> bool:
+        """Whether anything can be fetched into it; a volume that others filled may be mounted to be read only."""
+        nearest = next(path for path in (self.root, *self.root.parents) if path.exists())
+        return os.access(nearest, os.W_OK)
+
     def find(self, key: str) -> tuple[Path, str] | None:
         """Return path and revision recorded under `key`, where every file still has its size."""
         try:
@@ -78,6 +84,11 @@ class Cache:
     @contextmanager
     def locked(self, key: str) -> Iterator[None]:
         """Hold the lock of `key`; wait for another process while what it downloads grows."""
+        if not self.writable:
+            raise FetchLaterError(
+                f"the model is not in {self.root}, where this process may not write; fetch it into that folder with "
+                "`python -m headrace_worker.fetch URI` first, or set XDG_CACHE_HOME to a folder that can be written"
+            )
         lock = FileLock(self.folder("locks") / f"{_name(key)}.lock")
         seen, since = -1, time.monotonic()
         while True:
@@ -89,7 +100,7 @@ class Cache:
                 if size != seen:
                     seen, since = size, time.monotonic()
                 elif time.monotonic() - since > _STALLED_S:
-                    raise FetchError(
+                    raise FetchLaterError(
                         f"another process has held {lock.lock_file} for {_STALLED_S:.0f} s without progress; end it"
                     ) from None
                 _log.info("waiting for another process that fetches the same model")

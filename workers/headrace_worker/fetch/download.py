@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import certifi
 import httpx
 
-from headrace_worker.errors import FetchError
+from headrace_worker.errors import FetchError, FetchLaterError
 
 _Answer = TypeVar("_Answer")
 _log = logging.getLogger(__name__)
@@ -133,7 +133,9 @@ class Downloads:
             _note(part).unlink(missing_ok=True)
         except _CorruptError as error:
             _forget(part)
-            raise FetchError(f"{item.what}: {error}; it was deleted. Try again later or from another mirror") from error
+            raise FetchLaterError(
+                f"{item.what}: {error}; it was deleted. Try again later or from another mirror"
+            ) from error
         except OSError as error:
             raise _disk_error(error, target) from error
         return target
@@ -149,7 +151,7 @@ class Downloads:
                 now = size()
                 failures, before = (0 if now > before else failures + 1), now
                 if failures > len(_DELAYS_S):
-                    raise FetchError(
+                    raise FetchLaterError(
                         f"{what}: {_reason(error)}, after {failures} tries; check the network and the proxy "
                         "settings (HTTPS_PROXY), then try again: it goes on where it stopped"
                     ) from error
@@ -204,7 +206,7 @@ class Downloads:
         if response.is_success:
             return
         if status in (401, 403):
-            raise FetchError(f"{what}: access was refused (HTTP {status}). {self._refused}".strip())
+            raise FetchLaterError(f"{what}: access was refused (HTTP {status}). {self._refused}".strip())
         if status in (404, 410):
             raise FetchError(f"{what}: not found (HTTP {status}); check the spelling, the version and the address")
         if status in _RETRIED:
@@ -284,7 +286,7 @@ def _size(path: Path) -> int:
 def _check_room(part: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free:
-        raise FetchError(
+        raise FetchLaterError(
             f"{what} needs {needed / 2**20:.0f} MiB more but {part.parent} has {free / 2**20:.0f} MiB free; "
             "make room or set XDG_CACHE_HOME to a larger disk"
         )
@@ -292,7 +294,7 @@ def _check_room(part: Path, needed: int, what: str) -> None:
 
 def _disk_error(error: OSError, target: Path) -> FetchError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return FetchError(
+        return FetchLaterError(
             f"the disk of {target.parent} is full; make room or set XDG_CACHE_HOME to a larger disk, "
             "then try again: the download goes on where it stopped"
         )

@@ -48,8 +48,9 @@ def resolve(rest: str, cache: Cache, progress: Progress, token: str | None) -> t
     if match is None:
         raise FetchError(f"model URI 'hf://{rest}' is malformed, expected hf://org/name[@revision][/file.gguf]")
     endpoint = (os.environ.get("HF_ENDPOINT") or _ENDPOINT).rstrip("/")
-    key = f"{endpoint} hf://{rest}"
-    found = cache.find(key)
+    key, anywhere = f"{endpoint} hf://{rest}", f"hf://{rest}"
+    # Who may only read takes what was fetched for it, from whichever mirror that was: its own serves it nothing.
+    found = cache.find(key) or (None if cache.writable else cache.find(anywhere))
     if found is not None:
         return found
     with cache.locked(f"{endpoint} {match['repo']}"):
@@ -67,7 +68,8 @@ def resolve(rest: str, cache: Cache, progress: Progress, token: str | None) -> t
         single = paths[0].suffix == ".gguf"
         path = paths[0] if single else folder
         revision = f"hf:{match['repo']}@{commit}" + (f":{chosen[0].name}" if single else "")
-        cache.keep(key, path, revision, paths)
+        for name in (key, anywhere):
+            cache.keep(name, path, revision, paths)
         return path, revision
 
 

