@@ -152,6 +152,44 @@ def decode(data: bytes) -> Message:
     return _decoder.decode(data)
 
 
+def pod_incarnation(pod: str, start: str) -> str:
+    """Return the incarnation of a worker that runs in a pod: the pod's UID, and what differs from start to start."""
+    return f"{pod}.{start}"
+
+
+class Dead(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of `POST /handoff/dead` to a decode worker: whoever started processes vouches that they have ended.
+
+    From then on their writes are impossible, and blocks that they might have written come back at once. The word is
+    final, so say it only of what cannot run any more: a node that does not answer proves nothing. Exactly one is given.
+    """
+
+    incarnation: str | None = None
+    """One start of one worker, as its `GET /handoff` named it."""
+    pod: str | None = None
+    """UID of a pod that is gone, or whose containers have ended and are not started again: every incarnation that
+    `pod_incarnation` made of it. After a restart within a living pod name the ended incarnation instead, or nothing:
+    the worker comes back under its own name and proves by itself that its former process has gone."""
+
+    def __post_init__(self) -> None:
+        if (self.incarnation is None) == (self.pod is None) or "" in (self.incarnation, self.pod):
+            raise ValueError("name either an incarnation or a pod")
+
+    def covers(self, incarnation: str) -> bool:
+        """Whether that incarnation is among those that have ended."""
+        if self.pod is not None:
+            return incarnation.startswith(pod_incarnation(self.pod, ""))
+        return incarnation == self.incarnation
+
+
+def authorization(secret: str) -> str:
+    """Return the header of that name for `POST /handoff/dead` and `POST /drain`, which ask for the deployment's secret.
+
+    A false word about a process that lives would let it write into blocks that others use.
+    """
+    return f"Bearer {secret}"
+
+
 class HandoffAddress(msgspec.Struct, frozen=True):
     """What a worker's `GET /handoff` answers: where and as whom its engine takes part in hand-offs."""
 

@@ -57,6 +57,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])) or b"{}")
         if self.path == "/handoff/dead":
+            if self.headers["authorization"] != f"Bearer {self.settings['secret']}":
+                self.answer(401, {})
+                return
             journal(self.folder, f"{self.settings['worker']} told dead {body['incarnation']}")
             self.answer(200, {})
         elif self.path == "/sent":

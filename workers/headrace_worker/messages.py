@@ -6,6 +6,7 @@ The front knows text; the core knows token ids only.
 import msgspec
 
 from headrace_api.frames import Token
+from headrace_api.handoff import Dead
 from headrace_api.sampling import Sampling
 
 
@@ -57,9 +58,9 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
 
 
 class PeerDead(msgspec.Struct, frozen=True, tag="peer_dead"):
-    """Front to core: the backend saw that incarnation's processes end; its writes are impossible from now on."""
+    """Front to core: the backend saw processes end; their writes are impossible from now on."""
 
-    incarnation: str
+    dead: Dead
 
 
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from headrace_api.handoff import pod_incarnation
+
 Role = Literal["prefill", "decode", "unified"]
 Dtype = Literal["auto", "bfloat16", "float32"]
 Disaggregation = Literal["auto", "always", "never"]
@@ -14,7 +16,7 @@ WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - what to recognize, not what to bin
 
 def _new_incarnation(fields: dict[str, Any]) -> str:
     prefix, random = fields.get("incarnation_prefix", ""), os.urandom(8).hex()
-    return f"{prefix}.{random}" if prefix else random
+    return pod_incarnation(prefix, random) if prefix else random
 
 
 class WorkerSettings(BaseModel):

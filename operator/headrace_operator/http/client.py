@@ -2,8 +2,12 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
+
+from headrace_api.handoff import Dead, authorization
 from headrace_api.names import HEADER_DISAGGREGATE, HEADER_PREFILL, HEADER_PREFILL_WORKERS, KV_TRANSFER_BYTES
 from headrace_operator.http.exchange import Answer, ExchangeError, exchange
 from headrace_operator.observed import Progress
@@ -40,9 +44,13 @@ class Client:
             return Readiness(ready=True, workers=_listed(answer.body))
         return Readiness(ready=False, progress=_progress(answer.body))
 
-    async def announce_end(self, url: str, incarnation: str) -> bool:
-        """Tell the worker at `url` that all processes of `incarnation` have ended; return whether it took note."""
-        answer = await self._ask(f"{url}/handoff/dead", json.dumps({"incarnation": incarnation}).encode())
+    async def announce_end(self, url: str, dead: Dead, secret: str) -> bool:
+        """Tell the worker at `url`, whose deployment's secret this is, that these processes have ended.
+
+        Return whether it took note.
+        """
+        headers = {"authorization": authorization(secret)}
+        answer = await self._ask(f"{url}/handoff/dead", msgspec.json.encode(dead), headers)
         return answer is not None and answer.status in range(200, 300)
 
     async def transferred_bytes(self, url: str, direction: str) -> int | None:
@@ -67,9 +75,11 @@ class Client:
         )
         return answer.status, answer.headers.get(HEADER_PREFILL, ""), answer.body[:500].decode(errors="replace")
 
-    async def _ask(self, url: str, body: bytes | None = None) -> Answer | None:
+    async def _ask(
+        self, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer | None:
         try:
-            return await exchange(url, deadline_s=self._deadline_s, body=body)
+            return await exchange(url, deadline_s=self._deadline_s, body=body, headers=headers)
         except ExchangeError:
             return None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from headrace_api.handoff import Dead
 from headrace_operator.actions import (
     Action,
     DrainPool,
@@ -257,7 +258,7 @@ class LocalBackend:
         """Repeat the news until the worker took note, or ended itself, which frees its blocks as well."""
         listener, pause_s = child.incarnation, _ANNOUNCE_FIRST_S
         while child.url is not None and child.incarnation == listener:
-            if await self._client.announce_end(child.url, gone):
+            if await self._client.announce_end(child.url, Dead(gone), self._secrets[child.pool.deployment]):
                 return
             await asyncio.sleep(pause_s)
             pause_s = min(_ANNOUNCE_MOST_S, 2 * pause_s)

@@ -10,7 +10,7 @@ import pytest
 
 from headrace_api import names
 from headrace_api.frames import FrameHead, FrameReader, Resume, decode_head
-from headrace_api.handoff import HandoffAddress
+from headrace_api.handoff import HandoffAddress, authorization
 
 Until = Callable[[Callable[[], object]], None]
 SEED_INVALID, SEED_OVERLOADED, SEED_INTERNAL, SEED_STALLS = 9001, 9002, 9003, 9005
@@ -200,6 +200,27 @@ def test_handoff_names_the_engine_and_the_dead_are_passed_on(client: httpx.Clien
     assert client.post("/handoff/dead", json={"incarnation": "gone"}).status_code == 200
     until(lambda: front.metric("headrace_handoffs_total", outcome="aborted") == told + 1)
     assert client.post("/handoff/dead", json={"incarnation": address.incarnation}).status_code == 400
+
+
+def test_the_end_of_a_pod_is_passed_on_unless_this_worker_runs_in_it(start: Callable[..., Any], until: Until) -> None:
+    front = start(incarnation_prefix="uid-1")
+    assert httpx.post(f"{front.url}/handoff/dead", json={"pod": "uid-2"}).json() == {"pod": "uid-2"}
+    until(lambda: front.metric("headrace_handoffs_total", outcome="aborted") == 1)
+    assert httpx.post(f"{front.url}/handoff/dead", json={"pod": "uid-1"}).status_code == 400
+    assert httpx.post(f"{front.url}/handoff/dead", json={"pod": "a", "incarnation": "b"}).status_code == 400
+
+
+def test_the_dead_and_a_drain_are_taken_only_from_who_knows_the_secret(start: Callable[..., Any]) -> None:
+    front = start(secret="of the deployment")
+    for shown in ({}, {"authorization": "Bearer wrong"}, {"authorization": "of the deployment"}):
+        for path, content in (("/handoff/dead", {"incarnation": "gone"}), ("/drain", {})):
+            answer = httpx.post(f"{front.url}{path}", json=content, headers=shown)
+            assert answer.status_code == 401
+            assert answer.json()["error"]["type"] == "authentication_error"
+    assert httpx.get(f"{front.url}/ready").status_code == 200
+    known = {"authorization": authorization("of the deployment")}
+    assert httpx.post(f"{front.url}/handoff/dead", json={"incarnation": "gone"}, headers=known).status_code == 200
+    assert httpx.post(f"{front.url}/drain", headers=known).status_code == 202
 
 
 def test_metrics_have_the_shared_names_and_the_workers_labels(client: httpx.Client, front: Any) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from headrace_api.handoff import Dead
 from headrace_worker.transfer.events import Aborted, Lost, Refused, Returned
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def test_after_word_of_its_death_nothing_is_waited_for(
     p.kill()
     d.expect(Lost)
     d.courier.abort(incarnation, "a")
-    d.courier.dead(incarnation)
+    d.courier.dead(Dead(incarnation))
     d.courier.abort(incarnation, "a")
     d.expect(Aborted, "a")
 

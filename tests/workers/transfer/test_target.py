@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from headrace_api.handoff import Admit, Renew
+from headrace_api.handoff import Admit, Dead, Renew, pod_incarnation
 from headrace_worker.transfer.target import Deadlines, Expired, Quarantine, State, Target
 
 DEADLINES = Deadlines(queue_s=60.0, silence_s=5.0, attempt_s=30.0)
@@ -109,8 +109,17 @@ def test_quarantined_blocks_come_back_when_the_processes_have_ended() -> None:
     quarantine.add("a", worker="p", incarnation="1", blocks=[3])
     quarantine.add("b", worker="p", incarnation="1", blocks=[4])
     quarantine.add("c", worker="q", incarnation="9", blocks=[5])
-    assert quarantine.dead("1") == (3, 4)
+    assert quarantine.dead(Dead("1")) == (3, 4)
     assert len(quarantine) == 1
+
+
+def test_the_end_of_a_pod_frees_the_blocks_of_every_process_that_ran_in_it_and_no_others() -> None:
+    quarantine = Quarantine()
+    for attempt, incarnation in {"a": pod_incarnation("u1", "x"), "b": pod_incarnation("u1", "y"), "c": "u1"}.items():
+        quarantine.add(attempt, worker="p", incarnation=incarnation, blocks=[ord(attempt)])
+    quarantine.add("d", worker="q", incarnation=pod_incarnation("u12", "x"), blocks=[5])
+    assert quarantine.dead(Dead(pod="u1")) == (ord("a"), ord("b"))
+    assert set(quarantine.attempts) == {"c", "d"}
 
 
 def test_quarantined_blocks_come_back_when_the_worker_returns_as_another_process() -> None:
@@ -188,7 +197,7 @@ class Blocks(RuleBasedStateMachine):
     @rule(incarnation=st.sampled_from(["p1", "p2", "q1", "q2"]))
     def the_peer_has_died(self, incarnation: str) -> None:
         before = self.quarantined()
-        self.release(self.quarantine.dead(incarnation), before)
+        self.release(self.quarantine.dead(Dead(incarnation)), before)
 
     @rule(worker=st.sampled_from("pq"), incarnation=st.sampled_from("12"))
     def the_peer_returns(self, worker: str, incarnation: str) -> None:

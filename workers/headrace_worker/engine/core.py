@@ -158,8 +158,8 @@ class Core:
                 self._finish(request, choice)
             case Cancel(request):
                 self._end(request)
-            case PeerDead(incarnation):
-                self._handoff.peer_dead(incarnation)
+            case PeerDead(dead):
+                self._handoff.peer_dead(dead)
         self._report.changed = True
 
     def _generate(self, message: Generate) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass
 
 from headrace_api.frames import Token
+from headrace_api.handoff import Dead
 from headrace_worker.engine.scheduler import Item, Plan
 from headrace_worker.engine.sequence import Sequence
 from headrace_worker.messages import PrefillPeer
@@ -53,8 +54,8 @@ class Handoff:
     def cancel(self, sequence: Sequence) -> None:
         """Our front gave up a sequence that is REMOTE: end its attempts and give its blocks back."""
 
-    def peer_dead(self, incarnation: str) -> None:
-        """The backend vouches that this incarnation's processes have ended."""
+    def peer_dead(self, dead: Dead) -> None:
+        """The backend vouches that these processes have ended."""
 
     def close(self) -> None:
         """End transfers and threads."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing_extensions import override
 
 from headrace_api.frames import Token
-from headrace_api.handoff import Layout
+from headrace_api.handoff import Dead, Layout
 from headrace_worker.engine.handoff import Admitted, Handoff
 from headrace_worker.engine.report import Report
 from headrace_worker.engine.scheduler import Item, Plan, Scheduler
@@ -164,8 +164,8 @@ class Serving(Handoff):
         return True
 
     @override
-    def peer_dead(self, incarnation: str) -> None:
-        self._courier.dead(incarnation)
+    def peer_dead(self, dead: Dead) -> None:
+        self._courier.dead(dead)
 
     @override
     def close(self) -> None:

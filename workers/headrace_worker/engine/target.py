@@ -9,7 +9,7 @@ from itertools import count
 from typing_extensions import override
 
 from headrace_api.frames import Token
-from headrace_api.handoff import Admit, Attempt, Layout, Renew
+from headrace_api.handoff import Admit, Attempt, Dead, Layout, Renew
 from headrace_worker.engine.handoff import Admitted, Handoff
 from headrace_worker.engine.report import Report
 from headrace_worker.engine.scheduler import Scheduler
@@ -137,12 +137,12 @@ class Asking(Handoff):
             self._abandon(flight)
 
     @override
-    def peer_dead(self, incarnation: str) -> None:
-        for flight in self._of(incarnation):
+    def peer_dead(self, dead: Dead) -> None:
+        for flight in [flight for flight in self._flights.values() if dead.covers(flight.target.incarnation)]:
             self._give_up(flight, "handoff_aborted")
-        self._courier.dead(incarnation)
+        self._courier.dead(dead)
         known = set(self._quarantine.attempts)
-        self._quarantine.dead(incarnation)
+        self._quarantine.dead(dead)
         self._clear(known)
 
     @override

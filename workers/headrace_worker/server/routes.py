@@ -1,5 +1,6 @@
 """The worker's HTTP surface beside generation, and the application that holds all routes."""
 
+import hmac
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from headrace_api.handoff import HandoffAddress
+from headrace_api.handoff import Dead, HandoffAddress, authorization
 from headrace_worker.errors import RequestError
 from headrace_worker.messages import PeerDead
 from headrace_worker.server.fields import ChatBody, CompletionBody
@@ -20,12 +21,6 @@ from headrace_worker.server.problems import error_body, error_headers
 from headrace_worker.server.worker import Worker
 
 _MAX_SMALL_BODY_BYTES = 64 * 1024
-
-
-class Dead(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The body of `POST /handoff/dead`."""
-
-    incarnation: str
 
 
 class Surface:
@@ -76,21 +71,31 @@ class Surface:
         return _json(address)
 
     async def dead(self, request: Request) -> Response:
-        """Take the backend's word that all processes of an incarnation have ended."""
+        """Take the backend's word that all processes of an incarnation, or of a pod, have ended."""
+        self._authorize(request)
         data = await request.body()
         try:
             dead = msgspec.json.decode(data[:_MAX_SMALL_BODY_BYTES], type=Dead)
         except (msgspec.MsgspecError, UnicodeError) as error:
-            raise RequestError(f'The body must be {{"incarnation": "…"}}: {error}.') from None
-        if dead.incarnation == self._worker.settings.incarnation:
+            raise RequestError(f'The body must be {{"incarnation": "…"}} or {{"pod": "UID"}}: {error}.') from None
+        if dead.covers(self._worker.settings.incarnation):
             raise RequestError("That is the incarnation of this worker, which lives.", param="incarnation")
-        self._worker.core.send(PeerDead(dead.incarnation))
-        return _json({"incarnation": dead.incarnation})
+        self._worker.core.send(PeerDead(dead))
+        return _json(dead)
 
-    async def drain(self, _: Request) -> Response:
+    async def drain(self, request: Request) -> Response:
         """Refuse new requests from now on; those that run go on."""
+        self._authorize(request)
         self._worker.draining = True
         return _json({"draining": True, "running": len(self._worker.streams)}, 202)
+
+    def _authorize(self, request: Request) -> None:
+        """Let pass who knows the deployment's secret; everybody where there is none."""
+        secret = self._worker.settings.secret
+        shown = request.headers.get("authorization", "")
+        if secret and not hmac.compare_digest(shown.encode(), authorization(secret).encode()):
+            text = "This needs the deployment's secret: send the header `authorization: Bearer SECRET`."
+            raise RequestError(text, status=401)
 
 
 def application(worker: Worker) -> Starlette:

@@ -17,7 +17,7 @@ from typing import Any
 import zmq
 
 from headrace_api.frames import Token
-from headrace_api.handoff import Attempt, Grant, Layout, Renew
+from headrace_api.handoff import Attempt, Dead, Grant, Layout, Renew
 from headrace_worker.errors import TransferError
 from headrace_worker.messages import PrefillPeer
 from headrace_worker.transfer import secrecy
@@ -170,9 +170,9 @@ class Courier:
 
     # --- both --------------------------------------------------------------------------------------------------------
 
-    def dead(self, incarnation: str) -> None:
-        """The backend vouches that this incarnation's processes have ended: wait for nothing from it."""
-        self._note(lambda: self._dead(incarnation))
+    def dead(self, dead: Dead) -> None:
+        """The backend vouches that these processes have ended: wait for nothing from them."""
+        self._note(lambda: self._dead(dead))
 
     def poll(self) -> list[Event]:
         """Return the events since the last call."""
@@ -190,9 +190,9 @@ class Courier:
             self._bell.close()
             self._rope.close()
 
-    def _dead(self, incarnation: str) -> None:
-        self._decode.dead(incarnation)
-        self._prefill.dead(incarnation)
+    def _dead(self, dead: Dead) -> None:
+        self._decode.dead(dead)
+        self._prefill.dead(dead)
 
     def _note(self, note: Callable[[], None]) -> None:
         self._notes.append(note)

@@ -11,7 +11,7 @@ import msgspec
 import zmq
 
 from headrace_api import handoff
-from headrace_api.handoff import Attempt, Grant, Message
+from headrace_api.handoff import Attempt, Dead, Grant, Message
 from headrace_worker.errors import IncompatiblePeerError
 from headrace_worker.messages import PrefillPeer
 from headrace_worker.transfer.events import Aborted, Admitted, Alive, Event, Lost, Refused, Returned, Started
@@ -117,11 +117,11 @@ class DecodeSide:
             other.waiting = [asked for asked in other.waiting if asked.attempt != attempt]
         self._emit(Aborted(attempt, incarnation))
 
-    def dead(self, incarnation: str) -> None:
+    def dead(self, dead: Dead) -> None:
         """A prefill worker's processes have ended: nothing of it is waited for any more."""
-        link = self._find(incarnation)
-        if link is not None:
-            self._retire(link)
+        for link in list(self._links.values()):
+            if link.incarnation is not None and dead.covers(link.incarnation):
+                self._retire(link)
 
     # --- what peers say ----------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import zmq
 
 from headrace_api import handoff
 from headrace_api.frames import Token
-from headrace_api.handoff import Message
+from headrace_api.handoff import Dead, Message
 from headrace_worker.errors import TransferError
 from headrace_worker.transfer.events import Asked, Event, Settled, Stopped
 from headrace_worker.transfer.identity import Identity
@@ -155,10 +155,10 @@ class PrefillSide:
         if (job := self._jobs.get(attempt)) is not None:
             self._perform(job, job.source.refuse(reason, self._clock()))
 
-    def dead(self, incarnation: str) -> None:
+    def dead(self, dead: Dead) -> None:
         """A decode worker's processes have ended."""
         for peer in list(self._routes.values()):
-            if peer.incarnation == incarnation:
+            if dead.covers(peer.incarnation):
                 peer.lost = "its processes have ended"
 
     # --- what peers say ----------------------------------------------------------------------------------------------

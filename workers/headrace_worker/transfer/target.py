@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from headrace_api.handoff import Admit, Grant, Renew
+from headrace_api.handoff import Admit, Dead, Grant, Renew
 
 
 class State(Enum):
@@ -195,9 +195,9 @@ class Quarantine:
         entry = self._entries.get(attempt)
         return () if entry is None or entry.incarnation != incarnation else self._release([attempt])
 
-    def dead(self, incarnation: str) -> tuple[int, ...]:
-        """That incarnation's processes have ended; return blocks that are free now."""
-        return self._release([name for name, entry in self._entries.items() if entry.incarnation == incarnation])
+    def dead(self, dead: Dead) -> tuple[int, ...]:
+        """These processes have ended; return blocks that are free now."""
+        return self._release([name for name, entry in self._entries.items() if dead.covers(entry.incarnation)])
 
     def returned(self, worker: str, incarnation: str) -> tuple[int, ...]:
         """The worker runs as `incarnation` now, so all its earlier ones are gone; return blocks that are free now."""
