@@ -10,7 +10,8 @@ import yaml
 
 from headrace_api.names import GROUP, VERSION
 from headrace_api.resources.deployment import LLMDeployment
-from headrace_api.resources.meta import DNS_LABEL_PATTERN, Resource
+from headrace_api.resources.labels import NAME_PATTERN
+from headrace_api.resources.meta import Resource
 from headrace_api.resources.pool import LLMPool
 from headrace_api.resources.router import LLMRouter
 
@@ -38,8 +39,8 @@ _KEPT: Final = frozenset(
     }
 )
 _NAME_RULE: Final = {
-    "rule": f"self.metadata.name.matches('{DNS_LABEL_PATTERN}')",
-    "message": "metadata.name must be a DNS label: lower-case letters, digits and dashes, at most 63",
+    "rule": f"self.metadata.name.matches('{NAME_PATTERN}')",
+    "message": "metadata.name must be a lower-case letter, then letters, digits and dashes, at most 63 in all",
 }
 
 

@@ -12,12 +12,24 @@ from headrace_api.names import API_VERSION
 from headrace_api.resources.deployment import LLMDeployment
 from headrace_api.resources.errors import ManifestError
 from headrace_api.resources.meta import Resource
+from headrace_api.resources.pool import LLMPool
 from headrace_api.resources.router import LLMRouter
 from headrace_api.resources.sentences import Location, sentence
 
 KINDS: Final[dict[str, type[Resource]]] = {"LLMDeployment": LLMDeployment, "LLMRouter": LLMRouter}
+"""What users write; an LLMPool is the operator's own."""
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 """A resource is a page of text; a larger file is some other file."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as kubectl does: a date is a text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def load_manifests(path: str | Path) -> list[Resource]:
@@ -56,7 +68,7 @@ def parse_manifests(text: str, source: str) -> list[Resource]:
 def _documents(text: str, source: str) -> list[yaml.Node]:
     """Return the root node of each document that is not empty."""
     try:
-        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        nodes = list(yaml.compose_all(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{source}:{mark.line + 1}" if mark else source
@@ -75,7 +87,7 @@ def _resource(node: yaml.Node, source: str) -> Resource:
     document = _construct(node, source)
     model = _model(document, node, source)
     try:
-        return model.model_validate(document)
+        return model.model_validate(document, by_alias=True, by_name=False)
     except ValidationError as error:
         lines = [
             f"{_place(node, fault['loc'], source)}: {sentence(model, fault)}"
@@ -96,7 +108,7 @@ def _deepest(faults: list[ErrorDetails]) -> list[ErrorDetails]:
 
 def _construct(node: yaml.MappingNode, source: str) -> dict[object, object]:
     """Return the plain data of a document."""
-    loader = yaml.SafeLoader("")
+    loader = _Loader("")
     try:
         document = loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
@@ -115,6 +127,11 @@ def _model(document: dict[object, object], node: yaml.Node, source: str) -> type
         raise ManifestError(f"{_place(node, ('apiVersion',), source)}: apiVersion {found}; known is {API_VERSION}")
     kind = document.get("kind")
     model = KINDS.get(kind) if isinstance(kind, str) else None
+    if kind == LLMPool.__name__:
+        raise ManifestError(
+            f"{_place(node, ('kind',), source)}: kind LLMPool is the operator's own, made for each role of an "
+            "LLMDeployment; write an LLMDeployment, and set its prefill.replicas and decode.replicas"
+        )
     if model is None:
         found = "is missing" if kind is None else f"is {kind!r}"
         raise ManifestError(f"{_place(node, ('kind',), source)}: kind {found}; known are {' and '.join(KINDS)}")

@@ -1,18 +1,14 @@
 """What every resource has: the strict base, the metadata, the head of a document."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from headrace_api.resources.labels import Annotations, DnsLabel, Labels, Name
 from headrace_api.resources.rules import Rule
-
-DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-"""What Kubernetes takes as a Service's name; names of workers are made from it."""
-
-DnsLabel = Annotated[str, Field(pattern=DNS_LABEL_PATTERN, max_length=63)]
 
 
 class Part(BaseModel):
@@ -61,13 +57,14 @@ def _whole(value: Any) -> Any:
 class Metadata(Part):
     """Who the resource is, as the API server keeps it for every object."""
 
-    name: DnsLabel = Field(examples=["smollm2"])
-    """Name of the resource: lower-case letters, digits and dashes, at most 63. Clients use it as the model id."""
+    name: Name = Field(examples=["smollm2"])
+    """Name of the resource: a lower-case letter, then letters, digits and dashes, at most 63 in all. Clients use it as
+    the model id."""
     namespace: DnsLabel = "default"
     """Kubernetes namespace; local mode ignores it."""
-    labels: dict[str, str] = {}
+    labels: Labels = {}
     """Labels for the user's own selectors; not interpreted."""
-    annotations: dict[str, str] = {}
+    annotations: Annotations = {}
     """Notes for other tools; not interpreted."""
     finalizers: tuple[str, ...] = Field(default=(), strict=False)
     """What must be done by others before the object goes; not interpreted."""

@@ -4,7 +4,8 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import Field
 
-from headrace_api.resources.meta import DnsLabel, Part
+from headrace_api.resources.labels import ObjectName
+from headrace_api.resources.meta import Part
 from headrace_api.resources.quantity import Quantity
 from headrace_api.resources.rules import Rule
 
@@ -12,7 +13,7 @@ _FORMS: Final = (
     r"file:///.+",
     r"hf://[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+(@[^/@]+)?(/.+\.gguf)?",
     r"pypi://[A-Za-z0-9][A-Za-z0-9._-]*(==[A-Za-z0-9.!+_-]+)?(/.+)?",
-    r"pvc://[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(/.*)?",
+    r"pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?(/.*)?",
 )
 MODEL_URI_PATTERN: Final = f"^({'|'.join(_FORMS)})$"
 DEFAULT_CACHE_SIZE: Final = "100Gi"
@@ -35,12 +36,12 @@ class CacheSpec(Part):
 
     size: Quantity | None = Field(default=None, examples=["40Gi"])
     """Size of the volume, in bytes: the weights as they are downloaded, and a tenth more. Left out: 100Gi."""
-    storage_class: DnsLabel | None = Field(default=None, examples=["fast"])
+    storage_class: ObjectName | None = Field(default=None, examples=["fast"])
     """StorageClass that makes the volume. Left out: the cluster's default class."""
     access_mode: AccessMode = Field(default="ReadWriteOnce", examples=["ReadWriteMany"])
     """How many nodes may mount the volume: `ReadWriteOnce` keeps all workers on one node, `ReadWriteMany` (where the
     class has it) lets them run on any; `ReadOnlyMany` is for a `claim` that was filled before."""
-    claim: DnsLabel | None = Field(default=None, examples=["models"])
+    claim: ObjectName | None = Field(default=None, examples=["models"])
     """An existing PersistentVolumeClaim that is used, and filled, in place of one of our own; several deployments may
     share it. Goes without `size` and `storageClass`."""
 
@@ -62,7 +63,7 @@ class ModelSpec(Part):
     """
     max_length: int | None = Field(default=None, ge=16, le=16777216, examples=[8192])
     """Bound on the tokens of prompt and output together; default: the model's own context length."""
-    token_secret: DnsLabel | None = Field(default=None, examples=["hub-token"])
+    token_secret: ObjectName | None = Field(default=None, examples=["hub-token"])
     """Secret in the same namespace whose key `token` opens gated models of the hub. Local mode takes the token from the
     environment (`HF_TOKEN`)."""
     cache: CacheSpec = CacheSpec()

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import PlainValidator, WithJsonSchema
 
+MAX_COUNT: Final = 1024
 PERCENT_PATTERN: Final = r"^(100|[1-9]?[0-9])%$"
 
 
@@ -22,14 +23,19 @@ def is_zero(value: int | str) -> bool:
 
 
 def _check(value: object) -> int | str:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT:
         return value
     if isinstance(value, str) and re.fullmatch(PERCENT_PATTERN, value):
         return value
     raise ValueError(f"{value!r} is no number of workers; write a whole number such as 1, or a share such as 25%")
 
 
-_SCHEMA: Final[dict[str, Any]] = {"pattern": PERCENT_PATTERN, "minimum": 0, "x-kubernetes-int-or-string": True}
+_SCHEMA: Final[dict[str, Any]] = {
+    "pattern": PERCENT_PATTERN,
+    "minimum": 0,
+    "maximum": MAX_COUNT,
+    "x-kubernetes-int-or-string": True,
+}
 
 IntOrPercent = Annotated[int | str, PlainValidator(_check), WithJsonSchema(_SCHEMA)]
 """A number of workers, or a share of them; `count` gives the number."""

@@ -2,18 +2,16 @@
 
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from headrace_api.resources.labels import LabelValue, PodAnnotations, PodLabels, without_nulls
 from headrace_api.resources.meta import Part
 from headrace_api.resources.quantity import Amount, parse_amount
 from headrace_api.resources.rules import Rule
 
-LABEL_VALUE_PATTERN: Final = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 _FREE_FORM: Final[dict[str, Any]] = {"x-kubernetes-preserve-unknown-fields": True}
 
-LabelValue = Annotated[str, Field(pattern=LABEL_VALUE_PATTERN, max_length=63)]
-Amounts = Annotated[dict[str, Amount], Field(max_length=16)]
-NodeSelector = Annotated[dict[str, LabelValue], Field(max_length=32)]
+Amounts = Annotated[dict[str, Amount], Field(max_length=16), BeforeValidator(without_nulls)]
 
 
 class Requirements(Part):
@@ -81,9 +79,9 @@ Tolerations = Annotated[tuple[Toleration, ...], Field(max_length=32, strict=Fals
 class TemplateMetadata(Part):
     """Labels and annotations added to worker pods."""
 
-    labels: dict[str, LabelValue] = Field(default={}, max_length=64, examples=[{"team": "search"}])
+    labels: PodLabels = Field(default={}, examples=[{"team": "search"}])
     """Added to the pods' labels; those that Headrace itself sets stay."""
-    annotations: dict[str, str] = Field(default={}, max_length=64, examples=[{"prometheus.io/scrape": "true"}])
+    annotations: PodAnnotations = Field(default={}, examples=[{"prometheus.io/scrape": "true"}])
     """Added to the pods' annotations."""
 
 
@@ -112,7 +110,7 @@ class Workers(Part):
     cluster, what the worker's processor limit allows."""
     resources: Requirements = Requirements()
     """How much of a node each worker is given. Local mode ignores it."""
-    node_selector: NodeSelector = Field(default={}, examples=[{"topology.kubernetes.io/zone": "a"}])
+    node_selector: PodLabels = Field(default={}, examples=[{"topology.kubernetes.io/zone": "a"}])
     """Labels that a node must have to get these workers. Local mode ignores it."""
     tolerations: Tolerations = Field(default=(), examples=[[{"key": "nvidia.com/gpu", "operator": "Exists"}]])
     """Taints of nodes that do not keep these workers away. Local mode ignores it."""

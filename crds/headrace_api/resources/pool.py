@@ -4,7 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from headrace_api.resources.meta import DnsLabel, Part, Resource
+from headrace_api.resources.labels import Name
+from headrace_api.resources.meta import Part, Resource
 from headrace_api.resources.rules import immutable
 from headrace_api.resources.status import PoolStatus
 
@@ -12,7 +13,7 @@ from headrace_api.resources.status import PoolStatus
 class PoolSpec(Part):
     """Which workers the pool holds, and how many."""
 
-    deployment: DnsLabel = Field(examples=["chat"], json_schema_extra=immutable("deployment"))
+    deployment: Name = Field(examples=["chat"], json_schema_extra=immutable("deployment"))
     """`metadata.name` of the LLMDeployment whose workers these are; never changes."""
     role: Literal["prefill", "decode", "unified"] = Field(examples=["decode"], json_schema_extra=immutable("role"))
     """What the workers do; never changes."""

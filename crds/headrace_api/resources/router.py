@@ -4,7 +4,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from headrace_api.resources.meta import DnsLabel, Part, Resource
+from headrace_api.resources.labels import DnsLabel, Name
+from headrace_api.resources.meta import Part, Resource
 from headrace_api.resources.status import RouterStatus
 
 
@@ -13,7 +14,7 @@ class Tier(Part):
 
     name: DnsLabel = Field(examples=["small"])
     """Name of the tier, unique in the router."""
-    deployment: DnsLabel = Field(examples=["smollm2"])
+    deployment: Name = Field(examples=["smollm2"])
     """`metadata.name` of the LLMDeployment that serves this tier."""
 
 

@@ -17,6 +17,12 @@ _EXPECTED: Final = {
     "model_attributes_type": "a mapping",
     "dict_type": "a mapping",
     "tuple_type": "a list",
+    "literal_error": "{expected}",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "string_too_long": "at most {max_length} characters",
+    "too_long": "at most {max_length} entries",
+    "too_short": "at least {min_length}, each with its fields",
 }
 
 
@@ -44,19 +50,12 @@ def spell(location: Location) -> str:
 
 
 def _expected(model: type[BaseModel], fault: ErrorDetails) -> str:
-    kind, context = fault["type"], fault.get("ctx", {})
-    if kind == "literal_error":
-        return f"{context['expected']}"
-    match kind:
-        case "string_pattern_mismatch":
-            return _meaning(model, fault["loc"])
-        case "greater_than_equal":
-            return f"at least {context['ge']}"
-        case "less_than_equal":
-            return f"at most {context['le']}"
-        case "string_too_long":
-            return f"at most {context['max_length']} characters"
-    return _EXPECTED.get(kind) or fault["msg"][:1].lower() + fault["msg"][1:]
+    kind = fault["type"]
+    if kind == "string_pattern_mismatch":
+        return _meaning(model, fault["loc"])
+    if kind in _EXPECTED:
+        return _EXPECTED[kind].format(**fault.get("ctx", {}))
+    return fault["msg"][:1].lower() + fault["msg"][1:]
 
 
 def _shown(value: object) -> str:
@@ -78,14 +77,15 @@ def _nearest(model: type[BaseModel], location: Location) -> str:
 
 
 def _meaning(model: type[BaseModel], location: Location) -> str:
-    """Return the field's manual as the end of a sentence, with its example."""
-    parent = _walk(model, location[:-1])
-    for name, field in parent.model_fields.items() if parent else ():
-        if location[-1] in {name, field.alias}:
-            meaning = " ".join((field.description or "").split())
-            example = f", for example {field.examples[0]}" if field.examples else ""
-            return meaning[:1].lower() + meaning[1:].rstrip(".") + example
-    return "a value that the field's manual allows"
+    """Return the manual of the field, or of the one that holds it, as the end of a sentence, with its example."""
+    for length in range(len(location), 0, -1):
+        parent = _walk(model, location[: length - 1])
+        for name, field in parent.model_fields.items() if parent else ():
+            if location[length - 1] in {name, field.alias}:
+                meaning = " ".join((field.description or "").split())
+                example = f", for example {field.examples[0]}" if field.examples else ""
+                return meaning[:1].lower() + meaning[1:].rstrip(".") + example
+    return "a value that the manual allows"
 
 
 def _walk(model: type[BaseModel], location: Location) -> type[BaseModel] | None:

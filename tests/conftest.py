@@ -1,0 +1,35 @@
+"""What tests of several parts share: a real API server that knows our resources."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from e2e.cluster.api import ApiCluster
+from e2e.cluster.home import user_home
+from e2e.cluster.kubectl import Kubectl
+from e2e.cluster.versions import API_PROGRAMS
+
+CRDS = Path(__file__).parents[1] / "crds"
+
+
+@pytest.fixture(scope="session")
+def api_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiCluster]:
+    """A control plane with simulated nodes and an audit log, whose CustomResourceDefinitions are established.
+
+    Tests of one session share it: use a namespace of your own, and wait for nothing that others may change.
+    """
+    home = user_home(os.environ, Path.home())
+    if not all((home.programs / name).exists() for name in API_PROGRAMS):
+        pytest.skip("the control plane's programs are not built yet: make cluster-up CLUSTER=api")
+    cluster = ApiCluster(replace(home, run=tmp_path_factory.mktemp("api") / "run"), print, nodes=4, audit=True)
+    cluster.up()
+    try:
+        kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig)
+        files = [argument for path in sorted(CRDS.glob("*.yaml")) for argument in ("-f", str(path))]
+        kubectl("apply", "--server-side", "--validate=strict", *files)
+        kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
+        yield cluster
+    finally:
+        cluster.down()
