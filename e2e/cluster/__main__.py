@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         provider = choose_provider(options.command, options.provider, running.provider if running else None)
         cluster = open_cluster(provider)
         if options.command == "load":
-            cluster.load(options.image)
+            cluster.load(*options.images)
             return 0
         return _COMMANDS[options.command](cluster)
     except ClusterError as error:
@@ -95,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (("up", "give a cluster"), ("down", "take it away"), ("status", "say what runs")):
         command = commands.add_parser(name, help=text)
         command.add_argument("--provider", choices=PROVIDERS, help="default: kind, or what runs")
-    load = commands.add_parser("load", help="bring an image of the container engine to the nodes")
-    load.add_argument("image")
+    load = commands.add_parser("load", help="bring images of the container engine to the nodes")
+    load.add_argument("images", nargs="+", metavar="IMAGE")
     load.add_argument("--provider", choices=PROVIDERS, help="default: what runs")
     build = commands.add_parser("build", help="build programs into the cache")
     build.add_argument("names", nargs="+", choices=sorted(PROGRAMS), metavar="NAME", help=", ".join(sorted(PROGRAMS)))

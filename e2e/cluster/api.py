@@ -64,10 +64,10 @@ class ApiCluster(OwnedCluster):
         running = state.ready and all(processes.is_alive(each) for each in state.daemons)
         return Status("api", running, self.kubeconfig, tuple(self._daemon_lines(state)))
 
-    def load(self, image: str) -> None:
+    def load(self, *images: str) -> None:
         raise ClusterError(
-            f"The image {image!r} cannot be loaded: nodes of the provider 'api' are simulated and run no containers. "
-            "Use the provider 'kind'."
+            f"{' and '.join(images)} cannot be loaded: nodes of the provider 'api' are simulated and run no "
+            "containers. Use the provider 'kind'."
         )
 
     def _start(self) -> None:

@@ -51,9 +51,9 @@ class Cluster(ABC):
         """Say what runs, without changing it."""
 
     @abstractmethod
-    def load(self, image: str) -> None:
-        """Bring an image of the container engine to the nodes, so that pods can use it without a registry.
+    def load(self, *images: str) -> None:
+        """Bring images of the container engine to the nodes, so that pods can use them without a registry.
 
         Raises:
-            ClusterError: This provider runs no containers, or the image does not exist.
+            ClusterError: This provider runs no containers, or an image does not exist.
         """

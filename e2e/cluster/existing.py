@@ -51,10 +51,10 @@ class ExistingCluster(Cluster):
         running = self._kubeconfig.is_file() and Kubectl(self.kubectl, self._kubeconfig).answers()
         return Status("existing", running, self._kubeconfig)
 
-    def load(self, image: str) -> None:
+    def load(self, *images: str) -> None:
         raise ClusterError(
-            f"The image {image!r} cannot be loaded into a cluster that is not ours; "
-            "push it to a registry that the cluster's nodes reach."
+            f"{' and '.join(images)} cannot be loaded into a cluster that is not ours; "
+            "push to a registry that the cluster's nodes reach."
         )
 
 

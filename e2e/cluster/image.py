@@ -73,7 +73,7 @@ def _make_control_image(home: Home, engine: Engine, binary: Path, *, name: str, 
     settings = node.image_settings(binary.name)
     if binary.name == "kube-proxy":
         root = ensure_proxy_root(home, binary, progress)
-        _import_root(home, engine, root, name=name, settings=settings, progress=progress)
+        import_root(home, engine, root, name=name, settings=settings, progress=progress)
         return
     bundle = home.parts / "node-root" / _BUNDLE
     archive = home.parts / f"{binary.name}.tar"
@@ -83,7 +83,7 @@ def _make_control_image(home: Home, engine: Engine, binary: Path, *, name: str, 
 
 def _make_node_image(home: Home, engine: Engine, root: Path, images: Sequence[str], progress: Progress) -> None:
     base = f"{node_image()}-base"
-    _import_root(home, engine, root, name=base, settings=node.CHANGES, progress=progress)
+    import_root(home, engine, root, name=base, settings=node.CHANGES, progress=progress)
     archive = home.parts / "images.tar"
     engine.docker("save", "--output", str(archive), *images, timeout_s=_TIMEOUT_S)
     container = engine.docker(
@@ -103,9 +103,10 @@ def _make_node_image(home: Home, engine: Engine, root: Path, images: Sequence[st
         archive.unlink()
 
 
-def _import_root(
+def import_root(
     home: Home, engine: Engine, root: Path, *, name: str, settings: Sequence[str], progress: Progress
 ) -> None:
+    """Make an image of a folder that is a root."""
     archive = home.parts / f"{root.name}.tar"
     labour(
         ["tar", "--numeric-owner", "-C", str(root), "-cf", str(archive), "."],

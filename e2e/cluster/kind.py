@@ -61,11 +61,16 @@ class KindCluster(OwnedCluster):
         lines.append(f"{NODE}: the API server {'is ready' if answers else 'does not answer'}")
         return Status("kind", state.ready and answers, self.kubeconfig, tuple(lines))
 
-    def load(self, image: str) -> None:
+    def load(self, *images: str) -> None:
         engine = self.engine()
-        if not engine.has_image(image):
-            raise ClusterError(f"The container engine has no image {image!r}; build it first.")
-        self._kind(engine, "load", "docker-image", image, "--name", NAME, timeout_s=_CREATE_TIMEOUT_S)
+        for image in images:
+            if not engine.has_image(image):
+                raise ClusterError(f"The container engine has no image {image!r}; build it first.")
+        on_node = engine.docker("exec", NODE, "ctr", "--namespace=k8s.io", "images", "list", "--quiet").split()
+        lacking = [image for image in images if image not in on_node]
+        if lacking:
+            self._progress(f"bringing {' and '.join(lacking)} to the node")
+            self._kind(engine, "load", "docker-image", *lacking, "--name", NAME, timeout_s=_CREATE_TIMEOUT_S)
 
     def engine(self) -> Engine:
         """Return the container engine that carries the running cluster, for building the images to load."""

@@ -26,7 +26,7 @@ class SleepCluster(OwnedCluster):
     def status(self) -> Status:
         return Status("sleep", running=False, kubeconfig=self.kubeconfig)
 
-    def load(self, image: str) -> None:
+    def load(self, *images: str) -> None:
         raise ClusterError(image)
 
     def _start(self) -> None:
