@@ -33,8 +33,8 @@ _DAEMON: Final = "dockerd"
 _CREATE_TIMEOUT_S: Final = 900.0
 _READY_TIMEOUT_S: Final = 180.0
 _PULL_TIMEOUT_S: Final = 900.0
-_VOLUMES: Final = 4
-_VOLUME_GIB: Final = 20
+_VOLUMES: Final = 8
+_VOLUME_GIB: Final = 200
 
 
 class KindCluster(OwnedCluster):

@@ -27,7 +27,7 @@ class SleepCluster(OwnedCluster):
         return Status("sleep", running=False, kubeconfig=self.kubeconfig)
 
     def load(self, *images: str) -> None:
-        raise ClusterError(image)
+        raise ClusterError(" and ".join(images))
 
     def _start(self) -> None:
         write_state(self._home.state, State("sleep", str(self.kubeconfig)))
