@@ -1,0 +1,97 @@
+"""The router of a deployment or of an LLMRouter."""
+
+from collections.abc import Callable
+from typing import Any
+
+from headrace_api.names import LABEL_DEPLOYMENT, LABEL_ROLE, LABEL_ROUTER
+from headrace_api.resources import LLMDeployment, LLMRouter
+from headrace_operator import rbac
+from headrace_operator.objects import Child, Site, router_children
+from headrace_router.settings import build_parser
+
+Make = Callable[..., LLMDeployment]
+Children = Callable[[LLMDeployment], tuple[Child, ...]]
+
+
+def router(*deployments: str, **spec: Any) -> LLMRouter:
+    tiers = [{"name": f"t{number}", "deployment": name} for number, name in enumerate(deployments)]
+    return LLMRouter.model_validate(
+        {"metadata": {"name": "front", "namespace": "serving", "uid": "u"}, "spec": {"tiers": tiers, **spec}}
+    )
+
+
+def find(children: tuple[Child, ...], kind: str, name: str) -> dict[str, Any]:
+    return next(one.manifest for one in children if (one.kind, one.name) == (kind, name))
+
+
+def arguments(deployment: dict[str, Any]) -> dict[str, str]:
+    flat = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def test_a_deployment_has_its_own_endpoint(make: Make, children: Children) -> None:
+    made = children(make(router={"replicas": 2}))
+    assert arguments(find(made, "Deployment", "chat-router"))["--discovery"] == "kubernetes:serving/chat"
+    assert find(made, "Deployment", "chat-router")["spec"]["replicas"] == 2
+    service = find(made, "Service", "chat")
+    assert [(port["port"], port["targetPort"]) for port in service["spec"]["ports"]] == [(80, "http")]
+
+
+def test_a_router_of_several_names_each_once(site: Site) -> None:
+    made = router_children(router("small", "large", "small"), site)
+    assert arguments(find(made, "Deployment", "front-router"))["--discovery"] == (
+        "kubernetes:serving/large,serving/small"
+    )
+    assert find(made, "Service", "front")["spec"]["selector"] == {
+        LABEL_ROUTER: "front",
+        "app.kubernetes.io/name": "headrace-router",
+    }
+
+
+def test_a_deployment_and_a_router_of_one_name_have_pods_apart(make: Make, children: Children, site: Site) -> None:
+    own = find(children(make(name="front")), "Deployment", "front-router")["spec"]
+    other = find(router_children(router("chat"), site), "Deployment", "front-router")["spec"]
+    assert not own["selector"]["matchLabels"].items() <= other["template"]["metadata"]["labels"].items()
+    assert not other["selector"]["matchLabels"].items() <= own["template"]["metadata"]["labels"].items()
+
+
+def test_a_router_is_no_worker(make: Make, children: Children) -> None:
+    found = find(children(make()), "Deployment", "chat-router")["spec"]["template"]["metadata"]["labels"]
+    assert found[LABEL_DEPLOYMENT] == "chat"
+    assert LABEL_ROLE not in found
+
+
+def test_the_router_knows_every_flag(make: Make, children: Children) -> None:
+    given = find(children(make()), "Deployment", "chat-router")["spec"]["template"]["spec"]["containers"][0]["args"]
+    parsed = build_parser().parse_args(given)
+    assert (parsed.host, parsed.port, parsed.drain_deadline_s) == ("0.0.0.0", "8080", "600")
+
+
+def test_a_router_drains_as_long_as_workers_do_and_leaves_the_service_first(make: Make, children: Children) -> None:
+    pod = find(children(make(rollout={"drainTimeout": "90s"})), "Deployment", "chat-router")["spec"]["template"]["spec"]
+    leave = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert "90" in pod["containers"][0]["args"]
+    assert leave > 0
+    assert pod["terminationGracePeriodSeconds"] > leave + 90
+
+
+def test_a_router_is_replaced_before_it_goes(make: Make, children: Children) -> None:
+    strategy = find(children(make()), "Deployment", "chat-router")["spec"]["strategy"]
+    assert strategy["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_a_router_may_see_pods_and_nothing_else_and_the_operator_holds_that_right(
+    make: Make, children: Children
+) -> None:
+    made = children(make())
+    role, binding = find(made, "Role", "chat-router"), find(made, "RoleBinding", "chat-router")
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+    granted = {rbac.Call("", "pods", verb) for verb in role["rules"][0]["verbs"]}
+    assert granted <= rbac.CALLS & rbac.NAMESPACED_CALLS
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "chat-router", "namespace": "serving"}]
+
+
+def test_a_deployment_without_a_router_has_none_of_its_objects(make: Make, children: Children) -> None:
+    made = children(make(router={"enabled": False}))
+    assert not [child.name for child in made if child.name in {"chat-router", "chat"}]
