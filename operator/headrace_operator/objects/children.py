@@ -69,7 +69,8 @@ def _worker_children(deployment: LLMDeployment, pools: Sequence[Pool], site: Sit
 def _front_children(owner: Owner, deployment: Manifest) -> Iterator[Child]:
     yield Child(router_account(owner), Lane.FIRST)
     yield Child(deployment, Lane.FIRST)
-    yield Child(router_role(owner), Lane.LATER)
+    # a binding to a role that is not there yet is refused, unless one may bind any role
+    yield Child(router_role(owner), Lane.FIRST)
     yield Child(router_binding(owner), Lane.LATER)
     yield Child(endpoint_service(owner), Lane.LATER)
     yield Child(router_budget(owner), Lane.LATER)

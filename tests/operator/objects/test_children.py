@@ -53,6 +53,7 @@ def test_a_deployment_of_ten_lines_has_all_of_its_objects(make: Make, children: 
         ("Deployment", prefill),
         ("Deployment", decode),
         ("Deployment", "chat-router"),
+        ("Role", "chat-router"),
     ]
     assert {(child.kind, child.name) for child in made if child.lane is Lane.LATER} == {
         ("LLMPool", "chat-prefill"),
@@ -63,7 +64,6 @@ def test_a_deployment_of_ten_lines_has_all_of_its_objects(make: Make, children: 
         ("Service", "chat-workers"),
         ("Service", "chat"),
         ("NetworkPolicy", "chat-workers"),
-        ("Role", "chat-router"),
         ("RoleBinding", "chat-router"),
     }
     assert {child.kind for child in made if child.once} == {"Secret", "Job"}
