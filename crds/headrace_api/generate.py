@@ -1,4 +1,7 @@
-"""Writes the CustomResourceDefinitions from the models: `python -m headrace_api.generate [--check] [FOLDER]`."""
+"""Writes what follows from the models: `python -m headrace_api.generate [--check] [ROOT]`.
+
+That is the CustomResourceDefinitions (`crds/*.yaml`) and the reference page (`docs/reference/resources.md`).
+"""
 
 import argparse
 import sys
@@ -8,6 +11,7 @@ from typing import Any, Final
 
 import yaml
 
+from headrace_api.manual import page
 from headrace_api.names import GROUP, VERSION
 from headrace_api.resources.deployment import LLMDeployment
 from headrace_api.resources.labels import NAME_PATTERN
@@ -149,23 +153,28 @@ def render(model: type[Resource]) -> str:
     return HEADER + yaml.safe_dump(definition(model), sort_keys=False, width=120, allow_unicode=True)
 
 
+def files(root: Path) -> dict[Path, str]:
+    """Return the text of every generated file of the tree at `root`."""
+    schemas = {model.__name__: schema(model) for model in MODELS}
+    definitions = {root / "crds" / f"{model.plural}.yaml": render(model) for model in MODELS}
+    return {**definitions, root / "docs" / "reference" / "resources.md": page(schemas)}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the files, or with `--check` say which of them differ; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m headrace_api.generate", description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).resolve().parents[1])
+    parser.add_argument("root", nargs="?", type=Path, default=Path(__file__).resolve().parents[2])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is out of date")
     options = parser.parse_args(arguments)
-    stale = []
-    for model in MODELS:
-        path, text = options.folder / f"{model.plural}.yaml", render(model)
-        if options.check:
-            if not path.exists() or path.read_text() != text:
-                stale.append(path)
-        else:
-            path.write_text(text)
+    wanted = files(options.root)
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     for path in stale:
-        sys.stderr.write(f"{path} is out of date; run `python -m headrace_api.generate`\n")
-    return 1 if stale else 0
+        if options.check:
+            sys.stderr.write(f"{path} is out of date; run `python -m headrace_api.generate`\n")
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(wanted[path])
+    return 1 if stale and options.check else 0
 
 
 if __name__ == "__main__":
