@@ -4,9 +4,11 @@ An object is left alone as long as its content is the one applied last and nobod
 (`Metadata.mark`, seen by the watch): fields of others and the status never cause a call. That is more exact than the
 generation, which grows with fields of others too, and than the version, which grows with the status.
 
-Nothing of somebody else is taken over. The API server refuses a second controller, so an object that another one
-controls cannot be changed by us even in a race. One that nobody controls is met with an apply that is not forced: where
-it differs, the server refuses; where it does not, what was added is taken back by applying nothing.
+Nothing of somebody else is taken over. The API server refuses a second controller, so an object that another program
+controls cannot be changed by us even in a race. One that nobody controls is met with an apply that is not forced:
+where it differs, the server refuses; where it does not, what was added is taken back by applying nothing. (One in which
+nobody has set any field is taken: there is nothing in it to lose.) Two resources of ours that want one name at the same
+moment are told apart here, by who came first: to the server both are the same field manager.
 """
 
 import hashlib
@@ -69,6 +71,7 @@ class Applier:
         self._session = session
         self._cache = cache
         self._made: dict[tuple[str, str, str], _Made] = {}
+        self._claims: dict[tuple[str, str, str], str] = {}
 
     def is_fresh(self, wanted: Wanted) -> bool:
         """Return whether the object is as it should be, as far as is known here."""
@@ -97,8 +100,13 @@ class Applier:
             _require_ours(item, wanted, owner_uid)
         if self.is_fresh(wanted):
             return False
-        answer = await self._take_back(wanted) if item is not None else await self._make(wanted, owner_uid)
-        self._cache.learn(wanted.kind, answer)
+        if self._claims.setdefault(wanted.place, owner_uid) != owner_uid:
+            raise ForeignError(_claimed(wanted.kind.name, wanted.namespace, wanted.name, "another resource"))
+        try:
+            answer = await self._take_back(wanted) if item is not None else await self._make(wanted, owner_uid)
+            self._cache.learn(wanted.kind, answer)
+        finally:
+            del self._claims[wanted.place]
         self._made[wanted.place] = _Made(wanted.digest, answer.metadata.uid, answer.metadata.mark)
         logger.debug("applied %s %s/%s", wanted.kind.name, wanted.namespace, wanted.name)
         return True
