@@ -93,7 +93,7 @@ def _container(deployment: LLMDeployment, weights: Weights, site: Site) -> Manif
     return {
         "name": "fetch",
         **image_fields(site.worker_image, site),
-        "command": ["python", "-m", "headrace_worker.fetch", weights.uri],
+        "command": ["python3", "-m", "headrace_worker.fetch", weights.uri],
         "env": [*_token(deployment), {"name": "HOME", "value": "/tmp"}, *weights.environment],  # noqa: S108  # a volume
         "envFrom": [{"secretRef": {"name": site.fetch_secret, "optional": True}}],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},

@@ -7,17 +7,15 @@ from headrace_operator.objects.digest import digest
 
 MAX_NAME: Final = 63
 """A label's value and a Service's name end here; names of pods are made from these and are cut by the API server."""
-MAX_GROUP_NAME: Final = 52
-"""A StatefulSet's name with its pods' revision hash behind it must fit a label."""
 _HASH: Final = 8
 
 
-def compose(*parts: str, limit: int = MAX_NAME) -> str:
+def compose(*parts: str) -> str:
     """Return the parts joined by dashes; a name that is too long is cut and ends with a hash over all of it."""
     whole = "-".join(parts)
-    if len(whole) <= limit:
+    if len(whole) <= MAX_NAME:
         return whole
-    return f"{whole[: limit - _HASH - 1].rstrip('-')}-{digest(whole)}"
+    return f"{whole[: MAX_NAME - _HASH - 1].rstrip('-')}-{digest(whole)}"
 
 
 def worker_account(name: str) -> str:

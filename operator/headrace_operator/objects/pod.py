@@ -75,7 +75,7 @@ def _container(deployment: LLMDeployment, pool: Pool, site: Site, weights: Weigh
     return {
         "name": "worker",
         **image_fields(site.worker_image, site),
-        "command": ["python", "-m", "headrace_worker"],
+        "command": ["python3", "-m", "headrace_worker"],
         "args": _arguments(),
         "env": [*_environment(deployment.metadata.name), *weights.environment],
         "ports": [{"name": "http", "containerPort": HTTP_PORT}],

