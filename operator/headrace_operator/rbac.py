@@ -99,7 +99,6 @@ CLUSTER_NEEDS: Final = (
     Need(
         "kopf finds out when its resources are installed", "apiextensions.k8s.io", ("customresourcedefinitions",), _SEE
     ),
-    Need("kopf follows the namespaces that resources may be in", "", ("namespaces",), _SEE),
 )
 """Of the cluster as a whole; in namespaced mode it does without."""
 

@@ -40,7 +40,7 @@ def test_one_namespace_needs_no_right_beyond_it(capsys: pytest.CaptureFixture[st
         ("RoleBinding", "ops"),
     ]
     assert granted(documents, "Role") == NAMESPACED_CALLS
-    assert {call.resource for call in CALLS - NAMESPACED_CALLS} == {"customresourcedefinitions", "namespaces", "nodes"}
+    assert {call.resource for call in CALLS - NAMESPACED_CALLS} == {"customresourcedefinitions", "nodes"}
 
 
 def test_every_binding_gives_its_role_to_the_operators_account(capsys: pytest.CaptureFixture[str]) -> None:
