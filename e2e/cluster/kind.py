@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +22,8 @@ from e2e.cluster.versions import KIND_MODULE, KIND_PROGRAMS
 from msgspec.structs import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from e2e.cluster.home import Home
 
@@ -33,6 +35,7 @@ _DAEMON: Final = "dockerd"
 _CREATE_TIMEOUT_S: Final = 900.0
 _READY_TIMEOUT_S: Final = 180.0
 _PULL_TIMEOUT_S: Final = 900.0
+_COPY_TIMEOUT_S: Final = 600.0
 _VOLUMES: Final = 8
 _VOLUME_GIB: Final = 200
 
@@ -71,6 +74,24 @@ class KindCluster(OwnedCluster):
         if lacking:
             self._progress(f"bringing {' and '.join(lacking)} to the node")
             self._kind(engine, "load", "docker-image", *lacking, "--name", NAME, timeout_s=_CREATE_TIMEOUT_S)
+
+    def refill_volumes(self, source: Path, parts: Sequence[str]) -> None:
+        """Make the volumes that no claim holds anew, each with a copy of some folders of `source` on this machine.
+
+        Nothing is done where the node image is kind's own: there volumes are made, empty, when a claim asks.
+        """
+        engine, kubectl = self.engine(), Kubectl(self.kubectl, self.kubeconfig)
+        free = node.free_volumes(json.loads(kubectl("get", "persistentvolumes", "-o", "json"))["items"])
+        if not free:
+            return
+        kubectl("delete", "persistentvolume", *free)
+        engine.docker("exec", NODE, "rm", "-rf", node.SEED_FOLDER)
+        engine.docker("exec", NODE, "mkdir", "-p", node.SEED_FOLDER)
+        for part in parts:
+            engine.docker("cp", str(source / part), f"{NODE}:{node.SEED_FOLDER}/{part}", timeout_s=_COPY_TIMEOUT_S)
+        for name in free:
+            engine.docker("exec", NODE, "sh", "-ec", node.refill_script(name), timeout_s=_COPY_TIMEOUT_S)
+        kubectl.apply([node.volume(name, NODE, _VOLUME_GIB) for name in free])
 
     def engine(self) -> Engine:
         """Return the container engine that carries the running cluster, for building the images to load."""

