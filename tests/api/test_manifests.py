@@ -41,6 +41,39 @@ def test_only_the_uri_is_needed_and_the_rest_has_defaults() -> None:
     assert (spec.engine.max_running, spec.engine.chunk_tokens) == (64, 512)
 
 
+def test_a_file_is_read_as_kubectl_reads_it() -> None:
+    text = HEAD.replace("{name: chat}", "{name: chat, annotations: {since: 2026-01-31}}")
+    resource = only(text + "spec: {model: {uri: 'hf://a/b', maxLength: }, engine: , kv: {blockSize: 32.0}}")
+    assert resource.metadata.annotations == {"since": "2026-01-31"}
+    assert (resource.spec.model.max_length, resource.spec.kv.block_size) == (None, 32)
+    assert resource.spec.engine.max_running == 64
+
+
+def test_what_the_api_server_stores_reads_back() -> None:
+    metadata = (
+        "metadata: {name: chat, namespace: a, uid: u, resourceVersion: '7', generation: 2, "
+        "creationTimestamp: '2026-01-31T12:00:00Z', managedFields: [{manager: kubectl}], "
+        "ownerReferences: [{kind: Team, name: search}], finalizers: [example.com/a]}\n"
+    )
+    text = (
+        HEAD.replace("metadata: {name: chat}\n", metadata) + "spec: {model: {uri: 'hf://a/b'}}\nstatus: {mode: unified}"
+    )
+    resource = only(text)
+    assert (resource.metadata.uid, resource.metadata.generation) == ("u", 2)
+    assert resource.status is not None
+    assert resource.status.mode == "unified"
+
+
+def test_a_template_is_a_plain_mapping_without_what_was_left_out() -> None:
+    template = "{metadata: {labels: {team: search}}, spec: {hostNetwork: null, dnsPolicy: Default}}"
+    spec = only(HEAD + "spec: {model: {uri: 'hf://a/b'}, template: " + template + "}").spec
+    assert spec.template.manifest == {
+        "metadata": {"labels": {"team": "search"}},
+        "spec": {"hostNetwork": None, "dnsPolicy": "Default"},
+    }
+    assert spec.decode.template.manifest == {}
+
+
 def test_several_documents_make_several_resources() -> None:
     text = (
         HEAD
@@ -77,6 +110,22 @@ def test_what_is_dumped_reads_back_equal() -> None:
         ("model: {uri: 'hf://a/b'}, kv: {blockSize: 512}", "spec.kv.blockSize is 512; expected at most 256"),
         ("model: {uri: 'hf://a/b'}, kv: {memory: 5Xi}", "spec.kv.memory: '5Xi' is no quantity"),
         ("model: {uri: 'hf://a/b'}, kv: {memory: 1Ki}", "spec.kv: memory is 1Ki; KV blocks need at least 1Mi"),
+        (
+            "model: {uri: 'hf://a/b', max_length: 64}",
+            "spec.model.max_length is not a field of LLMDeployment; did you mean",
+        ),
+        ("model: {uri: 'hf://a/b'}, kv: {memory: 1.5}", "write a fraction as a text, such as '1.5'"),
+        ("model: {uri: 'hf://a/b'}, rollout: {drainTimeout: 90}", "spec.rollout.drainTimeout: 90 is no duration"),
+        (
+            "model: {uri: 'hf://a/b'}, rollout: {drainTimeout: 36h}",
+            "drainTimeout is 36h; write at least 1s and at most",
+        ),
+        (
+            "model: {uri: 'hf://a/b'}, rollout: {maxSurge: 120%}",
+            "spec.rollout.maxSurge: '120%' is no number of workers",
+        ),
+        ("model: {uri: 'hf://a/b'}, decode: {nodeSelector: {a: b c}}", "expected labels that a node must have"),
+        ("model: {uri: 'hf://a/b'}, template: {metadata: {labels: {a b: c}}}", "'a b' is no key of a label"),
         ("model: {uri: }", "spec.model.uri is missing: where the weights come from"),
         ("model: {uri: 'hf://a/b'}, engine: 3", "spec.engine is 3; expected a mapping"),
         ("model: {uri: 'hf://a/b'}, disaggregation: never, prefill: {replicas: 1}", "never has no prefill workers"),
@@ -105,7 +154,12 @@ def test_a_wrong_field_is_named_with_file_line_and_remedy(spec: str, expected: s
         (HEAD + "spec: {model: {uri: 'hf://a/b'}}\nspec: {}", "x.yaml:5: 'spec' is written twice"),
         (HEAD.replace("chat", "Chat") + "spec: {model: {uri: 'hf://a/b'}}", "x.yaml:3: metadata.name is 'Chat'"),
         (HEAD.replace("chat", "a" * 64) + "spec: {model: {uri: 'hf://a/b'}}", "metadata.name is"),
-        (ROUTER + "spec: {tiers: []}", "spec.tiers is a list"),
+        (HEAD.replace("LLMDeployment", "LLMPool"), "x.yaml:2: kind LLMPool is the operator's own"),
+        (
+            HEAD.replace("chat", "3b") + "spec: {model: {uri: 'hf://a/b'}}",
+            "expected name of the resource: a lower-case",
+        ),
+        (ROUTER + "spec: {tiers: []}", "spec.tiers is a list; expected at least 1"),
         (ROUTER + "spec: {tiers: [{name: a, deploy: b}]}", "spec.tiers[0].deploy is not a field of LLMRouter"),
         (ROUTER + "spec:\n  tiers:\n  - {name: a, deployment: b}\n  - {name: a, deployment: c}", "have the same name"),
     ],

@@ -1,13 +1,21 @@
 """Quantities and durations in Kubernetes' spelling."""
 
 import re
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_api.resources.errors import QuantityError
-from headrace_api.resources.quantity import QUANTITY_PATTERN, parse_duration, parse_quantity
+from headrace_api.resources.quantity import (
+    AMOUNT_PATTERN,
+    DURATION_PATTERN,
+    QUANTITY_PATTERN,
+    parse_amount,
+    parse_duration,
+    parse_quantity,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +49,23 @@ def test_a_duration_is_seconds(text: str, expected: float) -> None:
 def test_a_misspelled_duration_is_refused(text: str) -> None:
     with pytest.raises(QuantityError, match="is no duration"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("500m", "0.5"), ("2", "2"), ("1.5Gi", str(3 << 29)), ("0", "0")])
+def test_an_amount_may_be_in_thousandths(text: str, expected: str) -> None:
+    assert parse_amount(text) == Decimal(expected)
+
+
+@pytest.mark.parametrize("text", ["", "m", "-1", "1 m", "1mi", "1e3", "1n"])
+def test_a_misspelled_amount_is_refused(text: str) -> None:
+    with pytest.raises(QuantityError, match="is no amount"):
+        parse_amount(text)
+
+
+@given(st.from_regex(AMOUNT_PATTERN, fullmatch=True), st.from_regex(DURATION_PATTERN, fullmatch=True))
+def test_amounts_and_durations_that_the_schema_accepts_are_read(amount: str, duration: str) -> None:
+    assert parse_amount(amount) >= 0
+    assert parse_duration(duration) >= 0
 
 
 @given(st.from_regex(QUANTITY_PATTERN, fullmatch=True))

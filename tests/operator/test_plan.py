@@ -120,7 +120,7 @@ def test_two_files_with_one_name_are_refused() -> None:
 
 def test_the_examples_make_plans() -> None:
     assert shape(plan(load_manifests(EXAMPLES / "smollm2.yaml"), processors=2)) == [("prefill", 1, 1), ("decode", 1, 1)]
-    assert len(plan(load_manifests(EXAMPLES / "two.yaml"), processors=2).pools) == 3
+    assert len(plan(load_manifests(EXAMPLES / "router-two-models.yaml"), processors=2).pools) == 3
 
 
 def test_all_workers_load_the_files_that_were_downloaded() -> None:
