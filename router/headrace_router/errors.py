@@ -2,7 +2,7 @@
 
 RouterError
 ├── SettingsError    the command line is wrong, or the address cannot be had
-├── DiscoveryError   a state file is no state file
+├── DiscoveryError   what lists workers is not what it should be, or cannot be asked
 └── ClientError      a request is answered with an OpenAI-shaped error
 """
 
@@ -16,7 +16,7 @@ class SettingsError(RouterError):
 
 
 class DiscoveryError(RouterError):
-    """A state file does not hold what it should."""
+    """What lists workers does not hold what it should, or cannot be asked."""
 
 
 class ClientError(RouterError):

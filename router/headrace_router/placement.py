@@ -61,23 +61,32 @@ class Placer:
         if not decoders:
             return None
         if not deployment.choosable:
-            prefills = () if decoders[0].load.unified else deployment.prefillers
+            prefills = () if decoders[0].load.unified else deployment.partners[decoders[0].worker.pairing]
             return self._begin(decoders[0], prefills, prompt_bytes, {})
         deployment.turn += 1
         turn = deployment.turn
         held = self._index.hits(hashes) if hashes else {}
-        prefillers = [member for member in deployment.prefillers if member.breaker.closed(now_s)]
-        # All of them fell silent once: naming them costs one failed try at most, leaving them out is for ever.
-        prefillers = prefillers or list(deployment.prefillers)
-        ranked = rank_prefill(_candidates(prefillers, held), prompt_bytes, self._costs, turn)
+        ranked = {
+            pairing: self._rank(members, held, prompt_bytes, turn=turn, now_s=now_s)
+            for pairing, members in deployment.partners.items()
+        }
         chosen = 0
         if len(decoders) > 1:
-            best_prefill_ms = ranked[0][0] if ranked else None
+            prefill_ms = [ranked[member.worker.pairing][0] for member in decoders]
             candidates = _candidates(decoders, held)
-            chosen = best_decode(candidates, prompt_bytes, self._costs, turn=turn, best_prefill_ms=best_prefill_ms)
+            chosen = best_decode(candidates, prompt_bytes, self._costs, turn=turn, prefill_ms=prefill_ms)
         decode = decoders[chosen]
-        prefills = () if decode.load.unified else tuple(prefillers[index] for _, index in ranked)
+        prefills = () if decode.load.unified else ranked[decode.worker.pairing][1]
         return self._begin(decode, prefills, prompt_bytes, held)
+
+    def _rank(
+        self, members: tuple[Member, ...], held: dict[int, int], prompt_bytes: int, *, turn: int, now_s: float
+    ) -> tuple[float | None, tuple[Member, ...]]:
+        """Return what the best prefill worker of one pairing costs (None without any), and all of them, best first."""
+        # All of them fell silent once: naming them costs one failed try at most, leaving them out is for ever.
+        usable = [member for member in members if member.breaker.closed(now_s)] or members
+        ranked = rank_prefill(_candidates(usable, held), prompt_bytes, self._costs, turn)
+        return ranked[0][0] if ranked else None, tuple([usable[index] for _, index in ranked])
 
     def _begin(
         self, decode: Member, prefills: tuple[Member, ...], prompt_bytes: int, held: dict[int, int]

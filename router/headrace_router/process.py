@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from headrace_router.discovery.file import POLL_S, FileDiscovery
+from headrace_router.discovery.pick import pick
 from headrace_router.errors import SettingsError
 from headrace_router.router import Router
 from headrace_router.server.client import Client
 from headrace_router.settings import RouterSettings
+from headrace_router.ticking import every
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class RouterProcess:
         self.url = ""
         """Known once `listening` is set."""
         self.router = Router(settings, asyncio.get_running_loop())
-        self.discovery = FileDiscovery(settings.discovery_paths(), self.router.update)
+        self.discovery = pick(settings, self.router.update)
 
     def stop(self) -> None:
         """First call: finish what runs, then end. Second call: end now."""
@@ -44,7 +45,7 @@ class RouterProcess:
         """Serve until stopped; raise SettingsError where the address cannot be had."""
         loop = asyncio.get_running_loop()
         router, settings = self.router, self._settings
-        self.discovery.poll()
+        self.discovery.start()
         try:
             server = await loop.create_server(
                 lambda: Client(router, settings), settings.host, settings.port, backlog=BACKLOG
@@ -60,9 +61,9 @@ class RouterProcess:
         self.listening.set()
         async with asyncio.TaskGroup() as tasks:
             ticking = [
-                tasks.create_task(_every(POLL_S, self.discovery.poll)),
-                tasks.create_task(_every(WAKE_S, router.wake)),
-                tasks.create_task(_every(SWEEP_S, router.sweep)),
+                tasks.create_task(self.discovery.run()),
+                tasks.create_task(every(WAKE_S, router.wake)),
+                tasks.create_task(every(SWEEP_S, router.sweep)),
             ]
             await self._stopping.wait()
             server.close()
@@ -86,17 +87,6 @@ class RouterProcess:
             logger.warning("%d connections did not finish in time", len(router.clients))
         for client in list(router.clients):
             client.abort()
-
-
-async def _every(seconds: float, act: object) -> None:
-    """Call `act` for ever; one failure is logged and does not end the rest."""
-    assert callable(act)
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            act()
-        except Exception:
-            logger.exception("a periodic task failed")
 
 
 async def _first(event: asyncio.Event, seconds: float) -> None:

@@ -13,8 +13,8 @@ from headrace_router.admin.metrics import Metrics
 from headrace_router.admin.models import model_card, model_list
 from headrace_router.choose.prefix import chain
 from headrace_router.choose.score import Costs
-from headrace_router.discovery.file import Worker
 from headrace_router.discovery.registry import Deployment, Member, Registry
+from headrace_router.discovery.worker import Worker
 from headrace_router.errors import ClientError
 from headrace_router.openai.peek import Peek, peek_chat, peek_completion, splice_seed
 from headrace_router.placement import Placement, Placer

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from headrace_router.discovery.source import parse_source
 from headrace_router.errors import SettingsError
 
 
@@ -19,7 +20,10 @@ class RouterSettings(BaseModel):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Port to listen on; 0 takes a free one."""
     discovery: str
-    """Where workers are listed: `file:PATH[,PATH…]`, state files as `headrace up --state` writes them."""
+    """Where workers are listed: `file:PATH[,PATH…]`, state files as `headrace up --state` writes them, or
+    `kubernetes:NAMESPACE/NAME[,NAMESPACE/NAME…]`, deployments whose pods are watched."""
+    kubeconfig: str | None = None
+    """The way to the cluster for `kubernetes:`; default: the pod's service account, outside of pods KUBECONFIG."""
     ready_file: str | None = None
     """Where to write `{"url": …, "pid": …}` once the router listens."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
@@ -55,14 +59,6 @@ class RouterSettings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe messages to log."""
 
-    def discovery_paths(self) -> tuple[str, ...]:
-        """Return the state files named by `discovery`; raise SettingsError where it names none."""
-        scheme, _, rest = self.discovery.partition(":")
-        paths = tuple(path for path in rest.split(",") if path)
-        if scheme != "file" or not paths:
-            raise SettingsError(f"--discovery is {self.discovery!r}; expected file:PATH or file:PATH,PATH…")
-        return paths
-
 
 def build_parser() -> argparse.ArgumentParser:
     """Return a parser with one flag per field, the field's docstring as help."""
@@ -92,5 +88,5 @@ def parse_settings(arguments: Sequence[str]) -> RouterSettings:
         first = error.errors()[0]
         flag = "--" + str(first["loc"][0]).removesuffix("_s").replace("_", "-")
         raise SettingsError(f"{flag} is {first['input']!r}: {first['msg']}") from error
-    settings.discovery_paths()
+    parse_source(settings.discovery)
     return settings

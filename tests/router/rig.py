@@ -13,6 +13,7 @@ import msgspec
 import uvloop
 
 from headrace_api.frames import FrameHead, Resume, Token, Usage, decode_head, encode_frame
+from headrace_router.discovery.file import FileDiscovery
 from headrace_router.process import RouterProcess
 from headrace_router.settings import RouterSettings
 
@@ -332,6 +333,7 @@ class Rig:
         partial = self.state.with_suffix(".part")
         partial.write_text(json.dumps({"router": None, "workers": [worker.entry() for worker in workers]}))
         partial.replace(self.state)
+        assert isinstance(self.process.discovery, FileDiscovery)
         self.process.discovery.poll()
 
     async def connect(self) -> Connection:

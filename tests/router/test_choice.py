@@ -8,13 +8,15 @@ from headrace_api.frames import Usage
 from headrace_router.choose.load import Load
 from headrace_router.choose.prefix import CHUNK_BYTES, PrefixIndex, chain
 from headrace_router.choose.score import MAX_RANKED, Costs, best_decode, decode_ms, prefill_ms, rank_prefill
-from headrace_router.discovery.file import Worker
 from headrace_router.discovery.registry import Deployment, Registry
+from headrace_router.discovery.worker import Role, Worker, worker_at
 from headrace_router.placement import Placement, Placer
 from headrace_router.resilience.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Breaker
 
 COSTS = Costs(prefill_ms_per_byte=0.025, transfer_ms_per_byte=0.003, stream_ms=5.0, pressure_ms_per_byte=0.0005)
 TEXT = bytes(range(256)) * 40
+ALONE = (None, None)
+"""Two decode workers that no prefill worker pairs with."""
 
 
 # --- scores --------------------------------------------------------------------------------------------------
@@ -23,7 +25,7 @@ TEXT = bytes(range(256)) * 40
 def test_the_worker_with_the_longer_prefix_wins_among_equally_loaded_ones() -> None:
     candidates = [(Load(), 0.0), (Load(), 5000.0), (Load(), 2000.0)]
     assert [index for _, index in rank_prefill(candidates, 10_000, COSTS, 0)] == [1, 2, 0]
-    assert best_decode(candidates, 10_000, COSTS, turn=0, best_prefill_ms=0.0) == 1
+    assert best_decode(candidates, 10_000, COSTS, turn=0, prefill_ms=[0.0] * 3) == 1
 
 
 def test_a_queue_outweighs_a_prefix_hit_when_it_is_longer() -> None:
@@ -34,13 +36,13 @@ def test_a_queue_outweighs_a_prefix_hit_when_it_is_longer() -> None:
 
 def test_equal_workers_take_turns() -> None:
     candidates = [(Load(), 0.0)] * 3
-    assert {best_decode(candidates, 100, COSTS, turn=turn) for turn in range(3)} == {0, 1, 2}
+    assert {best_decode(candidates, 100, COSTS, turn=turn, prefill_ms=[None] * 3) for turn in range(3)} == {0, 1, 2}
     assert {rank_prefill(candidates, 100, COSTS, turn)[0][1] for turn in range(3)} == {0, 1, 2}
 
 
 def test_requests_and_held_kv_push_work_to_the_emptier_decode_worker() -> None:
-    assert best_decode([(Load(requests=3), 0.0), (Load(requests=2), 0.0)], 100, COSTS, turn=0) == 1
-    assert best_decode([(Load(held_bytes=9000), 0.0), (Load(), 0.0)], 100, COSTS, turn=0) == 1
+    assert best_decode([(Load(requests=3), 0.0), (Load(requests=2), 0.0)], 100, COSTS, turn=0, prefill_ms=ALONE) == 1
+    assert best_decode([(Load(held_bytes=9000), 0.0), (Load(), 0.0)], 100, COSTS, turn=0, prefill_ms=ALONE) == 1
 
 
 def test_a_hit_on_a_decode_worker_saves_the_transfer_and_on_a_unified_one_the_prefill() -> None:
@@ -51,8 +53,9 @@ def test_a_hit_on_a_decode_worker_saves_the_transfer_and_on_a_unified_one_the_pr
 
 def test_a_unified_worker_with_the_prompt_cached_beats_a_hand_off() -> None:
     candidates = [(Load(), 0.0), (Load(unified=True), 9900.0)]
-    assert best_decode(candidates, 10_000, COSTS, turn=0, best_prefill_ms=250.0) == 1
-    assert best_decode([(Load(), 0.0), (Load(unified=True), 0.0)], 10_000, COSTS, turn=0, best_prefill_ms=20.0) == 0
+    assert best_decode(candidates, 10_000, COSTS, turn=0, prefill_ms=[250.0] * 2) == 1
+    candidates = [(Load(), 0.0), (Load(unified=True), 0.0)]
+    assert best_decode(candidates, 10_000, COSTS, turn=0, prefill_ms=[20.0] * 2) == 0
 
 
 def test_only_so_many_prefill_workers_are_named() -> None:
@@ -148,9 +151,9 @@ def test_trust_follows_how_far_predictions_come_true() -> None:
 # --- placement -----------------------------------------------------------------------------------------------
 
 
-def _worker(name: str, role: str = "decode") -> Worker:
-    found = Worker("chat", "decode", f"http://{name}:1", 1, name, name, 1, b"", b"")
-    return msgspec.structs.replace(found, role=role)
+def _worker(name: str, role: Role = "decode", pairing: str = "") -> Worker:
+    url = f"http://{name}:1"
+    return worker_at(url, deployment="chat", role=role, incarnation="1", name=name, pairing=pairing)
 
 
 def _fleet(*workers: Worker) -> tuple[Placer, Registry, Deployment]:
@@ -220,6 +223,29 @@ def test_no_decode_worker_means_no_placement() -> None:
     assert placer.place(deployment, (), 1, set(deployment.decoders), 100.0) is None
 
 
+def test_only_workers_of_one_pairing_serve_a_request_together() -> None:
+    placer, _, deployment = _fleet(
+        _worker("d-old", pairing="old"),
+        _worker("d-new", pairing="new"),
+        _worker("d-alone", pairing="alone"),
+        _worker("p-old", "prefill", "old"),
+        _worker("p-old-too", "prefill", "old"),
+        _worker("p-new", "prefill", "new"),
+    )
+    partners = {"d-old": {"p-old", "p-old-too"}, "d-new": {"p-new"}, "d-alone": set()}
+    placements = [_place(placer, deployment) for _ in range(12)]
+    assert {placement.decode.worker.name for placement in placements} >= {"d-old", "d-new"}
+    for placement in placements:
+        found = {member.worker.name for member in placement.prefills}
+        assert found == partners[placement.decode.worker.name]
+
+
+def test_the_one_prefill_worker_is_left_out_where_it_does_not_pair_with_the_one_decode_worker() -> None:
+    for pairing, pairs in (("", False), ("x", True), ("y", False)):
+        placer, _, deployment = _fleet(_worker("d0", pairing=pairing), _worker("p0", "prefill", "x"))
+        assert bool(_place(placer, deployment).prefills) is pairs
+
+
 def test_unified_workers_are_not_told_of_prefill_workers() -> None:
     placer, _, deployment = _fleet(_worker("u0", "unified"), _worker("p0", "prefill"))
     assert _place(placer, deployment).prefills == ()
@@ -229,7 +255,7 @@ def test_members_survive_updates_and_restarted_workers_are_new_ones() -> None:
     _, registry, deployment = _fleet(_worker("d0"), _worker("d1"))
     first, second = deployment.decoders
     first.load.requests = 3
-    restarted = msgspec.structs.replace(second.worker, pid=2)
+    restarted = msgspec.structs.replace(second.worker, incarnation="2")
     assert registry.update([first.worker, restarted], ["chat"]) == [second]
     kept, fresh = registry.deployments["chat"].decoders
     assert kept is first

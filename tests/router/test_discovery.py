@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from tests.router.rig import chat, rig, run
 
-from headrace_router.discovery.file import FileDiscovery, Worker, parse_state
+from headrace_router.discovery.file import FileDiscovery, parse_state
+from headrace_router.discovery.source import Files, Pods, parse_source
+from headrace_router.discovery.worker import Worker
 from headrace_router.errors import DiscoveryError
 
 
@@ -27,12 +29,12 @@ class Listener:
 
     def __init__(self) -> None:
         self.calls = 0
-        self.pids: list[int] = []
+        self.incarnations: list[str] = []
         self.models: set[str] = set()
 
     def __call__(self, workers: tuple[Worker, ...], models: frozenset[str]) -> None:
         self.calls += 1
-        self.pids = [worker.pid for worker in workers]
+        self.incarnations = [worker.incarnation for worker in workers]
         self.models = set(models)
 
 
@@ -44,12 +46,12 @@ def test_workers_of_all_files_are_listed_and_missing_files_are_empty(tmp_path: P
     _write(tmp_path / "a", _entry(1))
     _write(tmp_path / "b", _entry(2, deployment="other"))
     discovery.poll()
-    assert (listener.pids, listener.models) == ([1, 2], {"chat", "other"})
+    assert (listener.incarnations, listener.models) == (["1", "2"], {"chat", "other"})
     discovery.poll()
     assert listener.calls == 1
     (tmp_path / "a").unlink()
     discovery.poll()
-    assert (listener.pids, listener.models) == ([2], {"other"})
+    assert (listener.incarnations, listener.models) == (["2"], {"other"})
 
 
 def test_a_file_replaced_within_one_clock_tick_is_noticed(tmp_path: Path) -> None:
@@ -59,7 +61,7 @@ def test_a_file_replaced_within_one_clock_tick_is_noticed(tmp_path: Path) -> Non
     for number in range(1, 9):
         _write(path, _entry(number))
         discovery.poll()
-        assert listener.pids == [number]
+        assert listener.incarnations == [str(number)]
 
 
 def test_a_model_whose_workers_have_all_left_stays_known_while_its_file_is_there(tmp_path: Path) -> None:
@@ -69,7 +71,7 @@ def test_a_model_whose_workers_have_all_left_stays_known_while_its_file_is_there
     discovery.poll()
     _write(tmp_path / "a")
     discovery.poll()
-    assert (listener.pids, listener.models) == ([], {"chat"})
+    assert (listener.incarnations, listener.models) == ([], {"chat"})
 
 
 def test_a_broken_file_keeps_the_workers_read_before(tmp_path: Path) -> None:
@@ -79,10 +81,10 @@ def test_a_broken_file_keeps_the_workers_read_before(tmp_path: Path) -> None:
     discovery.poll()
     (tmp_path / "a").write_text('{"workers": [')
     discovery.poll()
-    assert listener.pids == [1]
+    assert listener.incarnations == ["1"]
     _write(tmp_path / "a", _entry(2))
     discovery.poll()
-    assert listener.pids == [2]
+    assert listener.incarnations == ["2"]
 
 
 @pytest.mark.parametrize(
@@ -107,6 +109,19 @@ def test_urls_and_names_are_understood() -> None:
     one, two = parse_state(json.dumps({"workers": entries}).encode(), "x")
     assert (one.host, one.port, one.path, one.name, one.authority) == ("h", 80, b"/base", "d0", b"h")
     assert (two.host, two.port, two.path, two.authority) == ("::1", 8, b"", b"[::1]:8")
+
+
+def test_an_incarnation_in_the_file_tells_starts_apart_where_process_ids_come_again() -> None:
+    first, second = (_entry(1, incarnation=name, pairing="x") for name in ("a", "b"))
+    (one,), (other,) = (parse_state(json.dumps({"workers": [entry]}).encode(), "x") for entry in (first, second))
+    assert one != other
+    assert (one.incarnation, one.pairing) == ("a", "x")
+    assert parse_state(json.dumps({"workers": [_entry(1)]}).encode(), "x")[0].pairing == ""
+
+
+def test_the_source_names_files_or_deployments_by_namespace() -> None:
+    assert parse_source("file:a,b") == Files(("a", "b"))
+    assert parse_source("kubernetes:x/a,y/b,x/c") == Pods({"x": frozenset("ac"), "y": frozenset("b")})
 
 
 def test_requests_follow_the_file(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def best_decode(
     costs: Costs,
     *,
     turn: int,
-    best_prefill_ms: float | None = None,
+    prefill_ms: Sequence[float | None],
 ) -> int:
     """Return the index of the decode worker to use; equal ones take turns.
 
@@ -80,15 +80,16 @@ def best_decode(
         prompt_bytes: size of the prompt's text.
         costs: constants of the score.
         turn: any counter that grows from one decision to the next.
-        best_prefill_ms: cost of the best prefill worker, None without any: decode workers then prefill themselves.
+        prefill_ms: for each candidate the cost of the best prefill worker that pairs with it, None without any: it
+            prefills by itself then.
     """
     count = len(candidates)
     best: tuple[float, int, int] | None = None
-    for index, (load, hit_bytes) in enumerate(candidates):
+    for index, ((load, hit_bytes), partner_ms) in enumerate(zip(candidates, prefill_ms, strict=True)):
         cost = decode_ms(load, prompt_bytes, hit_bytes, costs)
         if not load.unified:
             own = (prompt_bytes - hit_bytes) * costs.prefill_ms_per_byte
-            cost += own if best_prefill_ms is None else min(own, best_prefill_ms)
+            cost += own if partner_ms is None else min(own, partner_ms)
         scored = (cost, (index + turn) % count, index)
         if best is None or scored < best:
             best = scored

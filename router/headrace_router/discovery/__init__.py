@@ -1,1 +1,1 @@
-"""Which workers there are: state files read by polling, and the registry that all other parts ask."""
+"""Which workers there are: from state files or from a cluster's pods, and the registry that all other parts ask."""

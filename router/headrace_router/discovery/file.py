@@ -6,43 +6,29 @@ nothing while file events differ between systems and are lost on some mounts.
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
+from headrace_router.discovery.source import Changed
+from headrace_router.discovery.worker import Role, Worker, worker_at
 from headrace_router.errors import DiscoveryError
+from headrace_router.ticking import every
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.1
 
 
-class Worker(msgspec.Struct, frozen=True, cache_hash=True):
-    """One worker that is ready, as a state file lists it; a restarted one has another pid and so is another."""
-
-    deployment: str
-    role: Literal["prefill", "decode", "unified"]
-    url: str
-    pid: int
-    name: str
-    """What the worker calls itself in `x-headrace-prefill` and `-decode`; its URL where the file does not say."""
-    host: str
-    port: int
-    path: bytes
-    """Path before `/v1`, without a slash at its end."""
-    authority: bytes
-    """Host and port as the Host header states them."""
-
-
 class _Entry(msgspec.Struct):
     deployment: str
-    role: Literal["prefill", "decode", "unified"]
+    role: Role
     url: str
     pid: int
     worker: str | None = None
+    incarnation: str | None = None
+    pairing: str = ""
 
 
 class _State(msgspec.Struct):
@@ -62,19 +48,15 @@ def parse_state(data: bytes, source: str) -> tuple[Worker, ...]:
 
 
 def _worker(entry: _Entry) -> Worker:
-    parts = urlsplit(entry.url)
-    if parts.scheme != "http" or not parts.hostname or not entry.url.isprintable() or " " in entry.url:
-        raise ValueError(f"worker URL {entry.url!r} should look like http://HOST:PORT")
-    return Worker(
-        entry.deployment,
-        entry.role,
-        entry.url.rstrip("/"),
-        entry.pid,
-        entry.worker or entry.url.rstrip("/"),
-        parts.hostname,
-        parts.port or 80,
-        parts.path.rstrip("/").encode(),
-        parts.netloc.rpartition("@")[2].encode(),
+    # The process id stands in for files that know no incarnation: a restarted worker has another one.
+    incarnation = entry.incarnation or str(entry.pid)
+    return worker_at(
+        entry.url,
+        deployment=entry.deployment,
+        role=entry.role,
+        incarnation=incarnation,
+        name=entry.worker,
+        pairing=entry.pairing,
     )
 
 
@@ -87,17 +69,25 @@ class _Watched:
 
 
 class FileDiscovery:
-    """Watches state files; call `poll` now and then.
+    """Watches state files.
 
     Args:
         paths: the files; one that is missing is an empty set of workers.
-        changed: called with (workers, models that some present file lists or has listed) after each change.
+        changed: called after each change; known models are those that some present file lists or has listed.
     """
 
-    def __init__(self, paths: Sequence[str], changed: Callable[[tuple[Worker, ...], frozenset[str]], None]) -> None:
+    def __init__(self, paths: Sequence[str], changed: Changed) -> None:
         self._watched = [_Watched(Path(path)) for path in paths]
         self._models: dict[Path, frozenset[str]] = {}
         self._changed = changed
+
+    def start(self) -> None:
+        """Read the files as they are now."""
+        self.poll()
+
+    async def run(self) -> None:
+        """Read them again whenever they have changed."""
+        await every(POLL_S, self.poll)
 
     def poll(self) -> None:
         """Read what changed since the last poll. Blocks only for a stat, and a small read after a change."""

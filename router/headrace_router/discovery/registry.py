@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterable
 
 from headrace_router.choose.load import Load
-from headrace_router.discovery.file import Worker
+from headrace_router.discovery.worker import Worker
 from headrace_router.resilience.breaker import Breaker
 
 
@@ -27,6 +27,8 @@ class Deployment:
     decoders: tuple[Member, ...] = ()
     """Roles decode and unified."""
     prefillers: tuple[Member, ...] = ()
+    partners: dict[str, tuple[Member, ...]] = dataclasses.field(default_factory=dict)
+    """`prefillers` by pairing, for each pairing that a decode worker has."""
     turn: int = 0
     """Decisions so far; equal workers take turns by it."""
 
@@ -52,9 +54,15 @@ class Registry:
             members = [member for member in self._members.values() if member.worker.deployment == model]
             deployment.decoders = tuple(member for member in members if member.worker.role != "prefill")
             deployment.prefillers = tuple(member for member in members if member.worker.role == "prefill")
+            pairings = {member.worker.pairing for member in deployment.decoders}
+            deployment.partners = {pairing: _paired(deployment.prefillers, pairing) for pairing in sorted(pairings)}
             deployment.choosable = len(deployment.decoders) > 1 or len(deployment.prefillers) > 1
         self.deployments = deployments
         return [member for worker, member in before.items() if worker not in self._members]
 
     def _join(self, worker: Worker) -> Member:
         return Member(worker, next(self._numbers), Load(unified=worker.role == "unified"))
+
+
+def _paired(members: Iterable[Member], pairing: str) -> tuple[Member, ...]:
+    return tuple(member for member in members if member.worker.pairing == pairing)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from headrace_router.discovery.file import Worker
+from headrace_router.discovery.worker import Worker
 from headrace_router.server.upstream import DETACHED_S, Receiver, Upstream
 from headrace_router.settings import RouterSettings
 

@@ -6,7 +6,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from headrace_router.discovery.file import Worker
+from headrace_router.discovery.worker import Worker
 from headrace_router.server.http import NOT_RETURNED
 
 MAX_ANSWER_HEAD_BYTES = 64 * 1024
