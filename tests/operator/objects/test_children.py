@@ -104,9 +104,11 @@ def test_the_same_resource_gives_the_same_objects(make: Make, children: Children
 
 @pytest.mark.parametrize("disaggregation", ["auto", "never"])
 def test_every_selector_finds_its_own_pods_and_no_others(make: Make, children: Children, disaggregation: str) -> None:
-    made = (*children(make(disaggregation=disaggregation)), *children(make(name="other")))
+    older = children(make(disaggregation=disaggregation, engine={"maxRunning": 8}))
+    others = children(make(name="other"))
     own = children(make(disaggregation=disaggregation))
-    workers = {child.name for child in own if child.kind == "Deployment" and child.name != "chat-router"}
+    made = (*older, *others, *own)
+    workers = {child.name for child in (*older, *own) if child.kind == "Deployment" and child.name != "chat-router"}
     for child in own:
         spec = child.manifest.get("spec", {})
         match child.kind:

@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace_operator.objects.merge import merge
@@ -12,24 +12,28 @@ from headrace_operator.objects.merge import merge
 scalars = st.integers() | st.text(max_size=3) | st.booleans()
 keys = st.sampled_from(["a", "b", "env", "volumes", "containers", "volumeMounts"])
 named = st.lists(st.fixed_dictionaries({"name": st.sampled_from("xyz")}, optional={"value": scalars}), max_size=3)
-trees: st.SearchStrategy[dict[str, Any]] = st.recursive(
-    st.dictionaries(keys, scalars | named | st.lists(scalars, max_size=2), max_size=4),
-    lambda inner: st.dictionaries(keys, scalars | inner | st.lists(inner, max_size=2), max_size=4),
-    max_leaves=12,
+leaves = scalars | named | st.lists(scalars, max_size=2)
+branches = st.dictionaries(keys, leaves, max_size=3)
+trees: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
+    keys, leaves | branches | st.lists(branches, max_size=2), max_size=4
 )
+anyhow = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@anyhow
 @given(trees)
 def test_nothing_laid_over_changes_nothing(base: dict[str, Any]) -> None:
     assert merge(base, {}) == base
 
 
+@anyhow
 @given(trees, trees)
 def test_laying_the_same_twice_is_laying_it_once(base: dict[str, Any], over: dict[str, Any]) -> None:
     once = merge(base, over)
     assert merge(once, over) == once
 
 
+@anyhow
 @given(trees, trees)
 def test_neither_side_is_changed(base: dict[str, Any], over: dict[str, Any]) -> None:
     before = copy.deepcopy((base, over))
@@ -37,6 +41,7 @@ def test_neither_side_is_changed(base: dict[str, Any], over: dict[str, Any]) -> 
     assert (base, over) == before
 
 
+@anyhow
 @given(trees, st.dictionaries(keys, scalars, max_size=4))
 def test_what_is_laid_over_wins(base: dict[str, Any], over: dict[str, Any]) -> None:
     merged = merge(base, over)

@@ -2,15 +2,17 @@
 
 import re
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace_operator.objects import names
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+anyhow = settings(deadline=None)
 resources = st.from_regex(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)
 
 
+@anyhow
 @given(resources)
 def test_every_name_fits_a_label_and_differs_from_the_others_of_its_resource(name: str) -> None:
     made = [
@@ -30,6 +32,7 @@ def test_every_name_fits_a_label_and_differs_from_the_others_of_its_resource(nam
     assert len(set(made)) == len(made)
 
 
+@anyhow
 @given(resources, resources, st.sampled_from([names.router, names.workers, names.models, names.worker_account]))
 def test_two_resources_never_get_one_name_for_the_same_thing(first: str, second: str, name: object) -> None:
     assert callable(name)

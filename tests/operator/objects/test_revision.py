@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as run_with
 from hypothesis import strategies as st
 
 from headrace_api.resources import LLMDeployment
@@ -17,6 +18,7 @@ from headrace_operator.plan import pools_of
 
 Make = Callable[..., LLMDeployment]
 SITE = Site(worker_image="worker:1", router_image="router:1")
+anyhow = run_with(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TEMPLATE = {"spec": {"priorityClassName": "high"}}
 WORKERS: list[dict[str, Any]] = [
     {},
@@ -57,6 +59,7 @@ def seen(spec: dict[str, Any], role: str) -> object:
     return pod_template(deployment, pool, SITE), settings(deployment, pool, SITE)
 
 
+@anyhow
 @given(specs, specs, st.sampled_from(["prefill", "decode"]))
 def test_the_revision_changes_when_and_only_when_the_pod_would(
     first: dict[str, Any], second: dict[str, Any], role: str
@@ -94,14 +97,17 @@ def test_only_the_roles_that_differ_get_a_new_revision(spec: dict[str, Any], rol
     assert changed == roles
 
 
-def test_a_new_image_of_the_operator_is_a_new_revision() -> None:
+def test_a_new_image_of_the_operator_is_a_new_revision_that_pairs_with_its_own() -> None:
     upgraded = replace(SITE, worker_image="worker:2")
-    assert all(a.revision != b.revision for a, b in zip(built({}), built({}, upgraded), strict=True))
+    before, after = built({}), built({}, upgraded)
+    assert all(a.revision != b.revision for a, b in zip(before, after, strict=True))
+    assert {pool.pairing for pool in before}.isdisjoint(pool.pairing for pool in after)
     assert [pool.revision for pool in built({}, replace(SITE, router_image="router:2"))] == [
         pool.revision for pool in built({})
     ]
 
 
+@anyhow
 @given(specs)
 def test_both_roles_of_one_spec_have_one_pairing(spec: dict[str, Any]) -> None:
     assert len({pool.pairing for pool in built(spec)}) == 1

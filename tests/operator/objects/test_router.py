@@ -72,7 +72,7 @@ def test_a_router_drains_as_long_as_workers_do_and_leaves_the_service_first(make
     leave = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert "90" in pod["containers"][0]["args"]
     assert leave > 0
-    assert pod["terminationGracePeriodSeconds"] > leave + 90
+    assert pod["terminationGracePeriodSeconds"] > leave + 90 + 10
 
 
 def test_a_router_is_replaced_before_it_goes(make: Make, children: Children) -> None:
