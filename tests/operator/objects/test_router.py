@@ -7,7 +7,7 @@ from headrace_api.names import LABEL_DEPLOYMENT, LABEL_ROLE, LABEL_ROUTER
 from headrace_api.resources import LLMDeployment, LLMRouter
 from headrace_operator import rbac
 from headrace_operator.objects import Child, Site, router_children
-from headrace_router.settings import build_parser
+from headrace_router.settings import parse_settings
 
 Make = Callable[..., LLMDeployment]
 Children = Callable[[LLMDeployment], tuple[Child, ...]]
@@ -61,10 +61,11 @@ def test_a_router_is_no_worker(make: Make, children: Children) -> None:
     assert LABEL_ROLE not in found
 
 
-def test_the_router_knows_every_flag(make: Make, children: Children) -> None:
+def test_the_router_takes_its_arguments(make: Make, children: Children) -> None:
     given = find(children(make()), "Deployment", "chat-router")["spec"]["template"]["spec"]["containers"][0]["args"]
-    parsed = build_parser().parse_args(given)
-    assert (parsed.host, parsed.port, parsed.drain_deadline_s) == ("0.0.0.0", "8080", "600")
+    read = parse_settings(given)
+    assert (read.host, read.port, read.drain_deadline_s) == ("0.0.0.0", 8080, 600.0)
+    assert read.discovery == "kubernetes:serving/chat"
 
 
 def test_a_router_drains_as_long_as_workers_do_and_leaves_the_service_first(make: Make, children: Children) -> None:
