@@ -59,8 +59,13 @@ def _step(
     """Yield what brings one lane closer to the wanted pool."""
     alone = not any(pool.role == "prefill" and pool.replicas for pool in pools)
     counts = [_count(one, wanted, observed, alone=alone) for one in held]
-    targets = retire(counts) if wanted is None else spread(wanted, counts)
     current = {one.key: one for one in held}
+    if observed.weights is not None and not observed.weights.ready:
+        # A worker started now would find no files, and could take their volume to another node than who fetches them.
+        if wanted is not None and wanted.key not in current:
+            yield EnsurePool(replace(wanted, replicas=0))
+        return
+    targets = retire(counts) if wanted is None else spread(wanted, counts)
     for key, replicas in targets.items():
         now = current.get(key)
         if (

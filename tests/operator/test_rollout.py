@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headrace_operator.actions import EnsurePool, RemovePool, ScalePool, Verify
 from headrace_operator.desired import DeploymentName, Desired, Pace, Pool, PoolKey, Template, WorkerName
-from headrace_operator.observed import Observed, ObservedPool, Phase, Worker
+from headrace_operator.observed import Observed, ObservedPool, Phase, Weights, Worker
 from headrace_operator.reconcile import reconcile
 from headrace_operator.rollout import Held, retire, spread
 from headrace_operator.routing import usable_workers
@@ -64,10 +64,13 @@ class Cluster:
     pools: dict[PoolKey, ObservedPool] = field(default_factory=dict)
     workers: list[Worker] = field(default_factory=list)
     verified: set[str] = field(default_factory=set)
+    weights: Weights | None = None
     born: int = 0
 
     def observed(self) -> Observed:
-        return Observed(tuple(self.pools.values()), tuple(self.workers), verified=frozenset(self.verified))
+        return Observed(
+            tuple(self.pools.values()), tuple(self.workers), verified=frozenset(self.verified), weights=self.weights
+        )
 
     def step(self) -> bool:
         """Apply what the decision asks for; return whether that was anything."""
@@ -189,3 +192,18 @@ def test_a_change_of_mode_keeps_answering() -> None:
             break
     assert set(cluster.pools) == {PoolKey(CHAT, "unified", "new")}
     assert [one.role for one in cluster.workers] == ["unified"]
+
+
+def test_workers_wait_for_the_weights_and_those_that_run_go_on() -> None:
+    cluster = Cluster(split("old", "one", (1, 2), Pace()), weights=Weights(ready=False))
+    cluster.settle([0])
+    assert [held.replicas for held in cluster.pools.values()] == [0, 0]
+    cluster.weights = Weights(ready=True)
+    cluster.settle([0])
+    assert len(cluster.workers) == 3
+    cluster.desired, cluster.weights = split("new", "two", (1, 2), Pace()), Weights(ready=False)
+    cluster.settle([0])
+    assert {one.revision for one in cluster.workers} == {"old"}
+    cluster.weights = Weights(ready=True)
+    cluster.settle([0])
+    assert {one.revision for one in cluster.workers} == {"new"}
