@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Final
 
-from e2e.cluster import dockerd, network, node
+from e2e.cluster import dockerd, network, node, store
 from e2e.cluster.base import Status
 from e2e.cluster.command import Progress, capture
 from e2e.cluster.config import cluster_config, stock_image
@@ -22,7 +22,7 @@ from e2e.cluster.versions import KIND_MODULE, KIND_PROGRAMS
 from msgspec.structs import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from e2e.cluster.home import Home
@@ -47,13 +47,23 @@ class KindCluster(OwnedCluster):
         home: Where parts and data lie.
         progress: Takes lines for the person who waits.
         mounts: Folders of this machine that the node sees, by their path in the node.
+        images: Builds images with the engine and returns their names, for the node to have from its start where the
+            engine is our own.
     """
 
     provider = "kind"
 
-    def __init__(self, home: Home, progress: Progress, *, mounts: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        progress: Progress,
+        *,
+        mounts: Mapping[str, str] | None = None,
+        images: Callable[[Engine], Sequence[str]] | None = None,
+    ) -> None:
         super().__init__(home, progress)
         self._mounts = mounts or {}
+        self._images = images
 
     def status(self) -> Status:
         state = read_state(self._home.state)
@@ -69,28 +79,44 @@ class KindCluster(OwnedCluster):
         for image in images:
             if not engine.has_image(image):
                 raise ClusterError(f"The container engine has no image {image!r}; build it first.")
-        on_node = engine.docker("exec", NODE, "ctr", "--namespace=k8s.io", "images", "list", "--quiet").split()
-        lacking = [image for image in images if image not in on_node]
+        lacking = self.lacking(images)
         if lacking:
             self._progress(f"bringing {' and '.join(lacking)} to the node")
             self._kind(engine, "load", "docker-image", *lacking, "--name", NAME, timeout_s=_CREATE_TIMEOUT_S)
+
+    def lacking(self, images: Sequence[str]) -> list[str]:
+        """Return those of the images that the node does not have."""
+        on_node = self.node("ctr", "--namespace=k8s.io", "images", "list", "--quiet").split()
+        return [image for image in images if image not in on_node]
+
+    def import_archive(self, file: Path) -> None:
+        """Give the node's containerd an archive of images; layers that it has may be left out."""
+        self.engine().docker("cp", str(file), f"{NODE}:/image.tar", timeout_s=_COPY_TIMEOUT_S)
+        self.node("ctr", "--namespace=k8s.io", "images", "import", "/image.tar")
+        self.node("rm", "/image.tar")
+
+    def node(self, *command: str, timeout_s: float = 60.0) -> str:
+        """Run a command on the node and return what it printed."""
+        return self.engine().docker("exec", NODE, *command, timeout_s=timeout_s)
 
     def refill_volumes(self, source: Path, parts: Sequence[str]) -> None:
         """Make the volumes that no claim holds anew, each with a copy of some folders of `source` on this machine.
 
         Nothing is done where the node image is kind's own: there volumes are made, empty, when a claim asks.
         """
-        engine, kubectl = self.engine(), Kubectl(self.kubectl, self.kubeconfig)
+        kubectl = Kubectl(self.kubectl, self.kubeconfig)
         free = node.free_volumes(json.loads(kubectl("get", "persistentvolumes", "-o", "json"))["items"])
         if not free:
             return
         kubectl("delete", "persistentvolume", *free)
-        engine.docker("exec", NODE, "rm", "-rf", node.SEED_FOLDER)
-        engine.docker("exec", NODE, "mkdir", "-p", node.SEED_FOLDER)
+        self.node("rm", "-rf", node.SEED_FOLDER)
+        self.node("mkdir", "-p", node.SEED_FOLDER)
         for part in parts:
-            engine.docker("cp", str(source / part), f"{NODE}:{node.SEED_FOLDER}/{part}", timeout_s=_COPY_TIMEOUT_S)
+            self.engine().docker(
+                "cp", str(source / part), f"{NODE}:{node.SEED_FOLDER}/{part}", timeout_s=_COPY_TIMEOUT_S
+            )
         for name in free:
-            engine.docker("exec", NODE, "sh", "-ec", node.refill_script(name), timeout_s=_COPY_TIMEOUT_S)
+            self.node("sh", "-ec", node.refill_script(name), timeout_s=_COPY_TIMEOUT_S)
         kubectl.apply([node.volume(name, NODE, _VOLUME_GIB) for name in free])
 
     def engine(self) -> Engine:
@@ -115,6 +141,7 @@ class KindCluster(OwnedCluster):
             engine.remove_containers()
             if _NETWORK in engine.docker("network", "ls", "--format", "{{.Name}}").split():
                 engine.docker("network", "rm", _NETWORK)
+            store.clear(engine, node_image())
         except ClusterError as error:
             self._progress(f"the engine cannot clear up, so it is only ended: {error}")
         finally:
@@ -145,18 +172,26 @@ class KindCluster(OwnedCluster):
         ensure_programs(self._home, KIND_PROGRAMS, self._progress)
         image, stock = self._node_image(engine)
         self._delete_cluster(engine)
+        mounts = {**self._mounts, **self._image_store(engine, image)}
         self._progress(f"creating the cluster from {image}")
         file = self._home.run / "kind.json"
-        file.write_text(cluster_config(stock=stock, mounts=self._mounts))
+        file.write_text(cluster_config(stock=stock, mounts=mounts))
         options = ("--name", NAME, "--image", image, "--config", str(file), "--kubeconfig", str(self.kubeconfig))
         self._kind(engine, "create", "cluster", *options, "--wait", "180s", timeout_s=_CREATE_TIMEOUT_S)
         self._record(bridge=network.bridge_name(engine.docker("network", "inspect", "--format", "{{.Id}}", _NETWORK)))
         kubectl = Kubectl(self.kubectl, self.kubeconfig)
         if not stock:
-            self._make_volumes(engine, kubectl)
+            self._make_volumes(kubectl)
         dns = ("-n", "kube-system", "rollout", "status", "deployment/coredns", f"--timeout={_READY_TIMEOUT_S:.0f}s")
         kubectl(*dns, timeout_s=_READY_TIMEOUT_S + 10)
         wait_until(lambda: _has_account(kubectl), timeout_s=_READY_TIMEOUT_S, what="No default service account came")
+
+    def _image_store(self, engine: Engine, image: str) -> dict[str, str]:
+        """Return the mount that gives the node its images; none where the engine is not ours and its disk elsewhere."""
+        if self._images is None or self._state().network is None:
+            return {}
+        folder = store.node_store(self._home, engine, image, self._images(engine), self._progress)
+        return {store.CONTAINERD_ROOT: folder}
 
     def _node_image(self, engine: Engine) -> tuple[str, bool]:
         """Return the node image to use, and whether it is kind's own."""
@@ -176,10 +211,10 @@ class KindCluster(OwnedCluster):
                 return stock, True
         return ensure_node_image(self._home, engine, self._progress), False
 
-    def _make_volumes(self, engine: Engine, kubectl: Kubectl) -> None:
+    def _make_volumes(self, kubectl: Kubectl) -> None:
         names = [f"volume-{number}" for number in range(_VOLUMES)]
         folders = [f"{node.VOLUMES_FOLDER}/{name}" for name in names]
-        engine.docker("exec", NODE, "mkdir", "-p", "-m", "0777", *folders)
+        self.node("mkdir", "-p", "-m", "0777", *folders)
         kubectl.apply([node.volume(name, NODE, _VOLUME_GIB) for name in names])
 
     def _delete_cluster(self, engine: Engine) -> None:

@@ -14,6 +14,7 @@ from e2e.cluster.errors import ClusterError
 from e2e.cluster.home import user_home
 from e2e.cluster.kind import KindCluster
 from e2e.images.build import ensure_images
+from e2e.images.load import load_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         images = ensure_images(home, cluster.engine(), _tell, accelerator=options.accelerator)
         if options.command == "load":
-            cluster.load(*astuple(images))
+            load_images(cluster, astuple(images))
         print("\n".join(astuple(images)))
     except ClusterError as error:
         sys.stderr.write(f"{error}\n")

@@ -13,6 +13,7 @@ from e2e.cluster.home import user_home
 from e2e.cluster.kind import KindCluster
 from e2e.cluster.kubectl import Kubectl
 from e2e.images.build import Images, ensure_images
+from e2e.images.load import load_images
 from e2e.scenarios.install import install_operator, install_resources, namespace_object, remove_operator
 from e2e.scenarios.space import DEPLOYMENT, Space
 
@@ -45,14 +46,15 @@ class World:
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
     """A cluster with this working tree's images; one that runs already is used, and stays."""
-    cluster = KindCluster(user_home(os.environ, Path.home()), tell)
+    home = user_home(os.environ, Path.home())
+    cluster = KindCluster(home, tell, images=lambda engine: astuple(ensure_images(home, engine, tell)))
     was_running = cluster.status().running
     if not was_running:
         cluster.up()
         tell("the cluster is ready")
     try:
-        images = ensure_images(user_home(os.environ, Path.home()), cluster.engine(), tell)
-        cluster.load(*astuple(images))
+        images = ensure_images(home, cluster.engine(), tell)
+        load_images(cluster, astuple(images))
         resolve(MODEL)
         tell("images and weights are there")
         kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig)

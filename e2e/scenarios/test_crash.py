@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from e2e.cluster.kind import NODE
 from e2e.scenarios.conftest import manifest, tell
 from e2e.scenarios.space import wait_for
 from e2e.scenarios.traffic import ask, problems, start
@@ -48,7 +47,7 @@ def kill(world: World, space: Space, pod: str) -> None:
     assert found is not None
     container = found["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
     command = ("ctr", "--namespace=k8s.io", "tasks", "kill", "--signal=SIGKILL", "--all", container)
-    world.cluster.engine().docker("exec", NODE, *command)
+    world.cluster.node(*command)
 
 
 def restarts(space: Space, pod: str) -> int:
