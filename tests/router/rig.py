@@ -86,6 +86,8 @@ class FakeWorker:
         """With `hold` cleared: wait behind so many tokens."""
         self.refuse: tuple[int, bytes] | None = None
         """Answer with this status and JSON body."""
+        self.refused: str | None = None
+        """Say why, where it refuses."""
         self.plain: bytes | None = None
         """Write these bytes as they are; the connection stays open."""
         self.plain_then_die = False
@@ -162,7 +164,9 @@ class FakeWorker:
     async def _answer(self, seen: Seen, writer: asyncio.StreamWriter) -> bool:
         if self.refuse is not None:
             status, body = self.refuse
-            head = f"HTTP/1.1 {status} No\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            why = "" if self.refused is None else f"x-headrace-refused: {self.refused}\r\n"
+            length = f"content-length: {len(body)}\r\n"
+            head = f"HTTP/1.1 {status} No\r\ncontent-type: application/json\r\n{why}{length}\r\n"
             writer.write(head.encode() + body)
             await writer.drain()
             return True

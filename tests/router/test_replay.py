@@ -159,6 +159,63 @@ def test_a_worker_that_drains_hands_its_request_to_another(tmp_path: Path) -> No
     run(main())
 
 
+@pytest.mark.parametrize("reason", ["draining", "not_ready"])
+def test_a_request_that_only_a_leaving_worker_could_take_waits_for_another(tmp_path: Path, reason: str) -> None:
+    async def main() -> None:
+        async with rig(tmp_path) as it:
+            leaving = await it.worker("d0")
+            leaving.refuse, leaving.refused = (503, b'{"error":{}}'), reason
+            asking = asyncio.create_task(it.ask(chat()))
+            await until(lambda: leaving.seen and it.router.waiting, "the request waits")
+            await it.worker("d1")
+            reply = await asking
+            assert (reply.json, reply.headers["x-headrace-decode"]) == (WHOLE, "d1")
+            assert "x-headrace-refused" not in reply.headers
+
+    run(main())
+
+
+def test_a_leaving_worker_is_asked_again_now_and_then_until_the_deadline(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with rig(tmp_path, replay_deadline_s=1.0) as it:
+            leaving = await it.worker("d0")
+            leaving.refuse, leaving.refused = (503, b'{"error":{}}'), "not_ready"
+            reply = await it.ask(chat())
+            assert (reply.status, reply.json["error"]["code"]) == (503, "no_worker")
+            assert 2 <= len(leaving.seen) <= 5
+            assert await it.metric('headrace_router_replays_total{model="chat"}') == 0
+
+    run(main())
+
+
+def test_other_requests_do_not_ask_a_worker_that_said_it_is_leaving(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with rig(tmp_path) as it:
+            leaving, staying = await it.worker("d0"), await it.worker("d1")
+            leaving.refuse, leaving.refused = (503, b'{"error":{}}'), "draining"
+            while not leaving.seen:
+                assert (await it.ask(chat())).json == WHOLE
+            asked = len(staying.seen)
+            replies = await asyncio.gather(*(it.ask(chat()) for _ in range(6)))
+            assert [reply.json for reply in replies] == [WHOLE] * 6
+            assert (len(leaving.seen), len(staying.seen)) == (1, asked + 6)
+
+    run(main())
+
+
+def test_that_all_workers_are_overloaded_is_for_the_client_to_know(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with rig(tmp_path) as it:
+            workers = [await it.worker(name) for name in ("d0", "d1")]
+            for worker in workers:
+                worker.refuse, worker.refused = (503, b'{"error":{"code":"overloaded"}}'), "overloaded"
+            reply = await it.ask(chat())
+            assert (reply.status, reply.json["error"]["code"]) == (503, "overloaded")
+            assert [len(worker.seen) for worker in workers] == [1, 1]
+
+    run(main())
+
+
 def test_a_replay_that_meets_a_draining_worker_tries_again(tmp_path: Path) -> None:
     async def main() -> None:
         async with rig(tmp_path) as it:

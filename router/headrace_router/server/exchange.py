@@ -13,20 +13,14 @@ import logging
 from typing import Protocol
 
 from headrace_api.frames import FrameError, Usage
-from headrace_api.names import (
-    HEADER_DECODE,
-    HEADER_PREFILL,
-    MEDIA_FRAMES,
-    PREFILL_LOCAL,
-)
+from headrace_api.names import HEADER_REFUSED, REFUSED_OVERLOADED
 from headrace_router.admin.metrics import Metrics
 from headrace_router.discovery.registry import Member
 from headrace_router.errors import ClientError
-from headrace_router.openai.errors import error_event
 from headrace_router.placement import Placement, Placer
-from headrace_router.resilience.replay import Transcript
-from headrace_router.server.answer import JSON, Answer
+from headrace_router.server.answer import Answer
 from headrace_router.server.call import Call
+from headrace_router.server.delivery import Delivery
 from headrace_router.server.pool import Pool
 from headrace_router.server.upstream import Upstream
 from headrace_router.settings import RouterSettings
@@ -36,13 +30,10 @@ logger = logging.getLogger(__name__)
 CLIENT_LEFT = 499
 """Status under which a request is counted whose client left."""
 REFUSED_RETRY_S = 0.5
-"""Between two tries at workers that answer a replay with 503 (they drain, or still load)."""
+"""Between two tries at workers that answer a replay with 503 because they are full."""
 
-_FRAMES = MEDIA_FRAMES.encode()
-_EVENTS = b"text/event-stream"
-_PREFILL = HEADER_PREFILL.encode()
-_DECODE = HEADER_DECODE.encode()
-_SSE = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+_REFUSED = HEADER_REFUSED.encode()
+_OVERLOADED = REFUSED_OVERLOADED.encode()
 
 
 class Hub(Protocol):
@@ -66,38 +57,31 @@ class Exchange:
     """One request, from its last byte read to the last byte of its answer written."""
 
     __slots__ = (
-        "_answer",
         "_attempts",
         "_avoid",
         "_call",
+        "_delivery",
         "_done",
         "_figures",
         "_first_byte",
         "_hub",
         "_last_s",
-        "_mode",
-        "_opened",
         "_paused",
         "_placement",
         "_retry_at_s",
         "_started_s",
-        "_transcript",
         "_upstream",
         "_wait_until_s",
     )
 
     def __init__(self, hub: Hub, answer: Answer, call: Call) -> None:
         self._hub = hub
-        self._answer = answer
         self._call = call
-        self._transcript: Transcript | None = None
+        self._delivery = Delivery(answer, call)
         self._placement: Placement | None = None
         self._upstream: Upstream | None = None
         self._avoid: set[Member] | None = None
         self._attempts = 0
-        self._mode: str | None = None
-        """`frames` or `plain`, once the current worker has answered."""
-        self._opened = False
         self._paused = False
         self._done = False
         self._first_byte = False
@@ -136,19 +120,13 @@ class Exchange:
         if self._done or placement is None:
             self._hub.pool.put(upstream)
             return
-        transcript = self._resuming
+        transcript = self._delivery.resuming
         resume = None if transcript is None else transcript.resume(self._call.body)
         self._upstream = upstream
-        self._mode = None
+        self._delivery.mode = None
         upstream.send(self, self._call.message(placement, resume))
         if self._paused:
             upstream.pause()
-
-    @property
-    def _resuming(self) -> Transcript | None:
-        """What was forwarded already, when something was."""
-        transcript = self._transcript
-        return transcript if transcript is not None and transcript.heads else None
 
     def unreachable(self, reason: str) -> None:
         """Leave the worker alone for a while and go to another. Nothing was sent, so it counts as no attempt."""
@@ -176,14 +154,12 @@ class Exchange:
         logger.warning("request %s: %s", self._call.request_id.decode(), reason)
         self._leave()
         self._attempts += 1
-        if self._transcript is not None:
-            self._transcript.cut()
+        self._delivery.cut()
         error = ClientError(f"The answer was cut off: {reason}.", status=502, code="worker_lost")
-        if self._attempts >= self._hub.settings.max_attempts or (self._mode == "plain" and self._answer.begun):
+        if self._attempts >= self._hub.settings.max_attempts or self._delivery.stuck:
             self._fail(error)
             return
-        self._mode = None
-        self._opened = self._opened and self._answer.begun
+        self._delivery.restart()
         self._figures.replays += 1
         self.start()
 
@@ -233,16 +209,16 @@ class Exchange:
         self._leave()
         if not self._done:
             self._fail(error)
-        elif not self._answer.begun:
-            self._answer.error(error)
+        elif not self._delivery.begun:
+            self._delivery.fail(error)
 
     def _answered(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
         if self._done or self._placement is None:
             return
         self._last_s = self._hub.now_s()
-        if self._mode is None and not self._begin(upstream, complete=complete):
+        if self._delivery.mode is None and not self._begin(upstream, complete=complete):
             return
-        if self._mode == "frames":
+        if self._delivery.mode == "frames":
             self._forward_frames(upstream, body, complete=complete)
         else:
             self._forward_plain(upstream, body, complete=complete)
@@ -251,32 +227,36 @@ class Exchange:
         """Look at the head of an answer; False when the request went elsewhere instead."""
         placement = self._placement
         assert placement is not None
-        placement.decode.breaker.succeeded()
         if upstream.status == 503 and self._refused(placement, upstream, complete=complete):
             return False
-        if upstream.status == 200 and upstream.content_type == _FRAMES:
-            self._mode = "frames"
-        elif self._resuming is not None:
+        placement.decode.breaker.succeeded()
+        if not self._delivery.accept(upstream):
             self._release(upstream, complete=complete)
             self._leave()
             text = f"The answer was cut off, and a worker refused to continue it (status {upstream.status})."
             self._fail(ClientError(text, status=502, code="replay_refused"))
             return False
-        else:
-            self._mode = "plain"
         self._wait_until_s = None
         return True
 
     def _refused(self, placement: Placement, upstream: Upstream, *, complete: bool) -> bool:
-        """Take a draining or full worker's 503 elsewhere; False when the client should see it."""
+        """Take a worker's 503 elsewhere; False when the client should see it.
+
+        Too much to do is for the client to know, when all workers say so. A worker that ends, or cannot work yet, says
+        nothing about the request: it waits for another worker, and others need not ask this one.
+        """
+        reason = upstream.own.get(_REFUSED)
+        leaving = reason is not None and reason != _OVERLOADED
+        if leaving:
+            placement.decode.breaker.failed(self._hub.now_s())
         self._avoid = {placement.decode, *(self._avoid or ())}
         other = self._hub.place(self._call, self._avoid)
-        if other is None and self._resuming is None:
+        if other is None and not leaving and self._delivery.resuming is None:
             return False
         self._release(upstream, complete=complete)
         self._leave()
         if other is None:
-            self._retry_at_s = self._hub.now_s() + REFUSED_RETRY_S
+            self._retry_at_s = 0.0 if leaving else self._hub.now_s() + REFUSED_RETRY_S
             self._wait()
             return True
         self._hub.placer.end(other)  # it was a question; `start` asks again and counts
@@ -289,65 +269,32 @@ class Exchange:
             upstream.detach()
 
     def _forward_frames(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
-        transcript = self._transcript
-        if transcript is None:
-            transcript = self._transcript = Transcript()
+        delivery = self._delivery
         try:
-            payload = transcript.feed(body)
+            payload = delivery.feed(body)
         except FrameError as error:
             self._upstream = None
             if not complete:
                 upstream.abort()
             self._failed(f"the worker at {upstream.worker.url} sent a broken frame: {error}")
             return
-        if transcript.heads and not self._first_byte:
+        if delivery.resuming is not None and not self._first_byte:
             self._note_first_byte()
-        final = transcript.final
-        fields = b"" if self._opened else self._fields(upstream, transcript.prefill)
+        final, fields = delivery.final, delivery.fields(upstream)
         if final is not None:
             self._release(upstream, complete=complete)
-            self._settle(200, upstream.name_of(_PREFILL) or transcript.prefill, final.usage)
-        self._write_payload(payload, fields, last=final is not None)
+            self._settle(200, delivery.prefill(upstream), final.usage)
+        delivery.write_payload(payload, fields, last=final is not None)
         if final is None and complete:
             self._failed(f"the worker at {upstream.worker.url} ended its answer without a final frame")
-
-    def _write_payload(self, payload: bytes, fields: bytes, *, last: bool) -> None:
-        """Give the client its bytes of some frames; an answer that is not streamed comes whole in the last one."""
-        if not self._call.stream:
-            if last:
-                self._answer.whole(200, JSON + fields, payload)
-            return
-        if not self._opened and (payload or last):
-            self._opened = True
-            self._answer.open(200, _SSE + fields, None)
-        if self._opened:
-            self._answer.body(payload, last=last)
 
     def _forward_plain(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
         if body and not self._first_byte:
             self._note_first_byte()
-        status = upstream.status
         if complete:
             self._upstream = None
-            self._settle(status, upstream.name_of(_PREFILL), None)
-        if self._opened:
-            self._answer.body(body, last=complete)
-        elif body or complete:
-            self._opened = True
-            fields = b"".join(upstream.others) + self._fields(upstream, None)
-            if complete and not upstream.content_type.startswith(_EVENTS):
-                self._answer.whole(status, fields, body)
-            else:
-                self._answer.open(status, fields, upstream.length)
-                self._answer.body(body, last=complete)
-
-    def _fields(self, upstream: Upstream, prefill: str | None) -> bytes:
-        """Return our own header lines of the answer."""
-        return b"x-request-id: %b\r\nx-headrace-prefill: %b\r\nx-headrace-decode: %b\r\n" % (
-            self._call.request_id,
-            upstream.own.get(_PREFILL) or (prefill or PREFILL_LOCAL).encode("latin-1", "replace"),
-            upstream.own.get(_DECODE) or upstream.worker.name.encode("latin-1", "replace"),
-        )
+            self._settle(upstream.status, self._delivery.prefill(upstream), None)
+        self._delivery.write_plain(upstream, body, complete=complete)
 
     def _note_first_byte(self) -> None:
         assert self._placement is not None
@@ -358,14 +305,9 @@ class Exchange:
     # --- ends ---------------------------------------------------------------------------------------------
 
     def _fail(self, error: ClientError) -> None:
-        """End with an error: an answer of its own, or the last event of a stream that has begun."""
+        """End with an error."""
         self._settle(error.status, None, None)
-        if not self._answer.begun:
-            self._answer.error(error, b"x-request-id: %b\r\n" % self._call.request_id)
-        elif self._call.stream:
-            self._answer.cut(error_event(error))
-        else:
-            self._answer.cut()
+        self._delivery.fail(error)
 
     def _settle(self, status: int, prefill: str | None, usage: Usage | None) -> None:
         """Close all accounts; before the last byte goes out, since the client's next request may start with it."""

@@ -30,7 +30,14 @@ NOT_FORWARDED = HOP_BY_HOP | {
     b"http2-settings",
     b"x-request-id",
 }
-NOT_RETURNED = HOP_BY_HOP | {b"content-length", b"date", b"x-request-id", b"x-headrace-prefill", b"x-headrace-decode"}
+NOT_RETURNED = HOP_BY_HOP | {
+    b"content-length",
+    b"date",
+    b"x-request-id",
+    b"x-headrace-prefill",
+    b"x-headrace-decode",
+    b"x-headrace-refused",
+}
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""

@@ -69,6 +69,7 @@ def test_a_request_that_the_core_gives_up_has_the_status_of_its_kind(
         answer = client.post("/v1/completions", json=body(seed=seed, stream=stream))
         assert answer.status_code == status
         assert "a failure of kind" in answer.json()["error"]["message"]
+        assert answer.headers.get(names.HEADER_REFUSED) == (names.REFUSED_OVERLOADED if status == 503 else None)
 
 
 def test_answers_name_the_request_and_its_workers(client: httpx.Client) -> None:

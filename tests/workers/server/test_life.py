@@ -52,6 +52,7 @@ def test_a_worker_that_loads_is_healthy_and_says_how_far_it_is(start: Start, unt
     refused = httpx.post(f"{front.url}/v1/completions", json=body())
     assert refused.status_code == 503
     assert refused.headers["retry-after"] == "1"
+    assert refused.headers[names.HEADER_REFUSED] == refused.json()["error"]["code"] == names.REFUSED_NOT_READY
 
 
 def test_sigterm_lets_running_requests_finish_and_refuses_new_ones(start: Start, until: Until) -> None:
@@ -62,7 +63,9 @@ def test_sigterm_lets_running_requests_finish_and_refuses_new_ones(start: Start,
         assert begun.wait(20)
         front.process.send_signal(signal.SIGTERM)
         until(lambda: httpx.get(f"{front.url}/ready").status_code == 503)
-        assert httpx.post(f"{front.url}/v1/completions", json=body()).status_code == 503
+        refused = httpx.post(f"{front.url}/v1/completions", json=body())
+        assert refused.status_code == 503
+        assert refused.headers[names.HEADER_REFUSED] == names.REFUSED_DRAINING
         assert running.result(30).endswith(b"data: [DONE]\n\n")
     assert front.process.wait(20) == 0
 
@@ -139,6 +142,7 @@ def test_a_core_that_dies_before_the_first_byte_is_a_503(start: Start) -> None:
     front = start()
     answer = httpx.post(f"{front.url}/v1/completions", json=body(seed=SEED_DIES, stream=False), timeout=20)
     assert answer.status_code == 503
+    assert answer.headers[names.HEADER_REFUSED] == names.REFUSED_DRAINING
     assert front.process.wait(10) == 1
 
 

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from headrace_api.frames import FrameError, FrameHead, Resume, decode_head
+from headrace_api.names import REFUSED_DRAINING
 from headrace_worker.errors import RequestError
 from headrace_worker.messages import Generate, Output
 from headrace_worker.server.answer import Answer, read_body
@@ -71,7 +72,8 @@ class Generation:
         except ClientGoneError:
             outcome = "cancelled"
         except CoreLostError:
-            await answer.abandon(RequestError("The engine of this worker has ended; try again.", status=503))
+            text = "The engine of this worker has ended; try again."
+            await answer.abandon(RequestError(text, status=503, code=REFUSED_DRAINING))
         except RequestError as error:
             await answer.break_off(error)
         except Exception:

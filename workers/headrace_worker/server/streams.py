@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from headrace_api.names import REFUSED_OVERLOADED
 from headrace_worker.errors import RequestError
 from headrace_worker.messages import Cancel, Failed, Finish, Generate, Output, ToCore
 
@@ -106,7 +107,8 @@ class Streams:
         stream = self._by_key.pop(failed.request, None)
         if stream is not None:
             status = _STATUS.get(failed.kind, 500)
-            stream.fail(RequestError(failed.message, status=status))
+            code = REFUSED_OVERLOADED if status == 503 else None
+            stream.fail(RequestError(failed.message, status=status, code=code))
 
     def fail_all(self) -> None:
         """End every request: the core is gone."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from headrace_api.names import REFUSED_DRAINING, REFUSED_NOT_READY
 from headrace_worker.errors import RequestError
 from headrace_worker.messages import Loading, Ready
 from headrace_worker.server.core import Core
@@ -59,9 +60,11 @@ class Worker:
 
     def admit(self) -> ServedModel:
         """Return the model for a new request; raise RequestError (503) when none is taken now."""
-        if self.draining:
-            raise RequestError("This worker is draining and takes no new requests; ask another.", status=503)
+        if self.draining or not self.alive:
+            text = "This worker is draining and takes no new requests; ask another."
+            raise RequestError(text, status=503, code=REFUSED_DRAINING)
         model = self.serving()
         if model is None:
-            raise RequestError(f"This worker is not ready yet (phase {self.progress.phase}); try again.", status=503)
+            text = f"This worker is not ready yet (phase {self.progress.phase}); try again."
+            raise RequestError(text, status=503, code=REFUSED_NOT_READY)
         return model
