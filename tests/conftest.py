@@ -24,8 +24,8 @@ def api_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiCluster
     if not all((home.programs / name).exists() for name in API_PROGRAMS):
         pytest.skip("the control plane's programs are not built yet: make cluster-up CLUSTER=api")
     cluster = ApiCluster(replace(home, run=tmp_path_factory.mktemp("api") / "run"), print, nodes=4, audit=True)
-    cluster.up()
     try:
+        cluster.up()
         kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig)
         files = [argument for path in sorted(CRDS.glob("*.yaml")) for argument in ("-f", str(path))]
         kubectl("apply", "--server-side", "--validate=strict", *files)

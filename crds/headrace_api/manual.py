@@ -19,7 +19,7 @@ _HEAD: Final = f"""\
 
 Every field of `{API_VERSION}`. A field that is neither required nor has a default may be left out; its meaning says
 what holds then. Unknown fields are refused. `kubectl explain llm.spec.kv` shows the same words, and
-`headrace render FILE` prints a file with all its defaults.
+`headrace render FILE` prints a file with all its defaults. The rules between fields need Kubernetes 1.29 or newer.
 """
 _WORDS: Final[Mapping[str, str]] = {
     AMOUNT_PATTERN: "such as `2`, `500m`, `1.5Gi`",

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from headrace_api.names import API_VERSION
 from headrace_api.resources.deployment import LLMDeployment
 from headrace_api.resources.errors import ManifestError
+from headrace_api.resources.loader import Loader
 from headrace_api.resources.meta import Resource
 from headrace_api.resources.pool import LLMPool
 from headrace_api.resources.router import LLMRouter
@@ -20,16 +21,6 @@ KINDS: Final[dict[str, type[Resource]]] = {"LLMDeployment": LLMDeployment, "LLMR
 """What users write; an LLMPool is the operator's own."""
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 """A resource is a page of text; a larger file is some other file."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads YAML as kubectl does: a date is a text."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def load_manifests(path: str | Path) -> list[Resource]:
@@ -68,7 +59,7 @@ def parse_manifests(text: str, source: str) -> list[Resource]:
 def _documents(text: str, source: str) -> list[yaml.Node]:
     """Return the root node of each document that is not empty."""
     try:
-        nodes = list(yaml.compose_all(text, Loader=_Loader))
+        nodes = list(yaml.compose_all(text, Loader=Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{source}:{mark.line + 1}" if mark else source
@@ -108,7 +99,7 @@ def _deepest(faults: list[ErrorDetails]) -> list[ErrorDetails]:
 
 def _construct(node: yaml.MappingNode, source: str) -> dict[object, object]:
     """Return the plain data of a document."""
-    loader = _Loader("")
+    loader = Loader("")
     try:
         document = loader.construct_document(node)
     except yaml.MarkedYAMLError as error:

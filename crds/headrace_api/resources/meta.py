@@ -66,9 +66,9 @@ class Metadata(Part):
     """Labels for the user's own selectors; not interpreted."""
     annotations: Annotations = {}
     """Notes for other tools; not interpreted."""
-    finalizers: tuple[str, ...] = Field(default=(), strict=False)
+    finalizers: tuple[str, ...] | None = Field(default=None, strict=False)
     """What must be done by others before the object goes; not interpreted."""
-    owner_references: tuple[dict[str, Any], ...] = Field(default=(), strict=False)
+    owner_references: tuple[dict[str, Any], ...] | None = Field(default=None, strict=False)
     """Objects with which this one goes; set by whoever made it."""
     uid: str | None = None
     """Written by the API server: tells apart two objects that had the same name."""
@@ -86,7 +86,7 @@ class Metadata(Part):
     """The prefix of a name that the API server completed."""
     self_link: str | None = None
     """Written by old API servers; not interpreted."""
-    managed_fields: tuple[dict[str, Any], ...] = Field(default=(), strict=False)
+    managed_fields: tuple[dict[str, Any], ...] | None = Field(default=None, strict=False)
     """Written by the API server: who owns which field."""
 
 
