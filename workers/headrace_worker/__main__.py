@@ -18,10 +18,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from headrace_worker.errors import SettingsError
-from headrace_worker.server.front import listen, serve
+from headrace_worker.server.front import EXIT_NEVER, listen, serve
 from headrace_worker.settings import WorkerSettings
 
-EXIT_SETTINGS = 2
 SECRET_VARIABLE = "HEADRACE_SECRET"  # noqa: S105 - the name of a variable
 _NO_FLAG = ("secret",)
 
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         listener = listen(settings)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_SETTINGS
+        return EXIT_NEVER
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(serve(settings, listener))
 

@@ -15,33 +15,52 @@ WorkerError
 class WorkerError(Exception):
     """Base of everything the worker raises on purpose; its text is a sentence for the user."""
 
+    permanent = False
+    """Whether another start with the same settings must fail in the same way, so that nobody should try."""
+
 
 class SettingsError(WorkerError):
     """The command line or the settings file is wrong."""
 
+    permanent = True
+
 
 class FetchError(WorkerError):
-    """A model file could not be had: not found, refused, cut off, or its checksum differs."""
+    """A model file could not be had: it does not exist, or its address is wrong."""
+
+    permanent = True
 
 
 class FetchLaterError(FetchError):
     """Another try may bring the file: the network, a busy server, a full disk, terms that are to be accepted first."""
 
+    permanent = False
+
 
 class ModelError(WorkerError):
     """The files are no model this worker can run: truncated, unknown architecture, missing tensor."""
 
+    permanent = True
+
 
 class MemoryNeededError(ModelError):
-    """The model does not fit; says needed and free bytes."""
+    """The model does not fit; says needed and free bytes.
 
-    def __init__(self, what: str, needed: int, free: int) -> None:
+    Args:
+        what: needs the memory.
+        needed: by it, in bytes.
+        free: bytes that are free now.
+        total: bytes that could ever be free.
+    """
+
+    def __init__(self, what: str, needed: int, free: int, total: int) -> None:
         super().__init__(
             f"{what} needs {needed / 2**30:.2f} GiB but only {free / 2**30:.2f} GiB are free; "
             "use a smaller model, a smaller dtype or less KV memory"
         )
         self.needed = needed
         self.free = free
+        self.permanent = needed > total
 
 
 class TransferError(WorkerError):

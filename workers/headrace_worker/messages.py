@@ -121,6 +121,8 @@ class Broken(msgspec.Struct, frozen=True, tag="broken"):
     """Core to front: the core ends; `message` is a sentence for the user."""
 
     message: str
+    permanent: bool = False
+    """Another start would end in the same way."""
 
 
 class Stats(msgspec.Struct, frozen=True, tag="stats", kw_only=True):

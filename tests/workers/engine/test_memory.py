@@ -3,6 +3,8 @@ import torch
 
 from headrace_worker.engine import memory
 from headrace_worker.engine.build import compatibility_hash, pick_backend, pick_device, pick_dtype
+from headrace_worker.engine.limits import Limits
+from headrace_worker.engine.memory import Room
 from headrace_worker.errors import MemoryNeededError, SettingsError
 from headrace_worker.layers.eager import EagerBackend
 from headrace_worker.layers.native import NativeBackend
@@ -13,38 +15,50 @@ CONFIG = ModelConfig("llama", 2, 64, 96, 4, 2, 16, 320, 256)
 
 
 def test_wanted_memory_is_cut_into_blocks() -> None:
-    assert memory.choose_blocks(1000, 16, 512, wanted_bytes=100_000, free=200_000) == 6
+    assert memory.choose_blocks(1000, 16, 512, wanted_bytes=100_000, room=Room(200_000, 200_000)) == 6
 
 
 def test_by_default_blocks_take_a_quarter_of_what_is_free() -> None:
-    assert memory.choose_blocks(1000, 16, 10_000, wanted_bytes=None, free=640_000) == 10
+    assert memory.choose_blocks(1000, 16, 10_000, wanted_bytes=None, room=Room(640_000, 640_000)) == 10
 
 
 def test_by_default_blocks_hold_eight_full_contexts_at_most() -> None:
-    assert memory.choose_blocks(1000, 16, 32, wanted_bytes=None, free=10**9) == 16
+    assert memory.choose_blocks(1000, 16, 32, wanted_bytes=None, room=Room(10**9, 10**9)) == 16
 
 
 def test_wanted_memory_that_is_not_free_is_refused_with_both_figures() -> None:
     with pytest.raises(
         MemoryNeededError, match=r"KV cache of the settings needs 2\.00 GiB but only 1\.00 GiB"
     ) as caught:
-        memory.choose_blocks(1000, 16, 512, wanted_bytes=2 << 30, free=1 << 30)
+        memory.choose_blocks(1000, 16, 512, wanted_bytes=2 << 30, room=Room(1 << 30, 4 << 30))
     assert (caught.value.needed, caught.value.free) == (2 << 30, 1 << 30)
 
 
 def test_memory_below_one_block_is_refused() -> None:
     with pytest.raises(MemoryNeededError, match="one KV block of 16 tokens"):
-        memory.choose_blocks(1 << 20, 16, 512, wanted_bytes=None, free=1 << 20)
+        memory.choose_blocks(1 << 20, 16, 512, wanted_bytes=None, room=Room(1 << 20, 1 << 20))
 
 
 def test_a_model_larger_than_memory_is_refused() -> None:
     with pytest.raises(MemoryNeededError, match="the model needs"):
-        memory.check_weights(1001, 1000)
-    memory.check_weights(1000, 1000)
+        memory.check_weights(1001, Room(1000, 1000))
+    memory.check_weights(1000, Room(1000, 1000))
+
+
+@pytest.mark.parametrize(("total", "permanent"), [(1000, True), (1001, False)])
+def test_what_would_fit_into_memory_that_others_use_now_may_be_tried_again(total: int, *, permanent: bool) -> None:
+    with pytest.raises(MemoryNeededError) as caught:
+        memory.check_weights(1001, Room(500, total))
+    assert caught.value.permanent is permanent
 
 
 def test_some_memory_is_free_here() -> None:
-    assert 0 < memory.free_bytes(CPU) < 1 << 60
+    room = memory.room_on(CPU, Limits())
+    assert 0 < room.free < room.total < 1 << 60
+
+
+def test_the_control_group_bounds_what_there_is() -> None:
+    assert memory.room_on(CPU, Limits(memory_bytes=5 << 20, memory_left_bytes=3 << 20)) == Room(3 << 20, 5 << 20)
 
 
 @pytest.mark.parametrize(("wanted", "found"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])

@@ -142,8 +142,9 @@ def main() -> None:
     socket.connect(address)
     core = Core(socket)
     core.send(Loading(50, 100))
-    if settings.device == "broken":
-        core.send(Broken("The model needs 9.00 GiB but only 1.00 GiB are free."))
+    if settings.device in {"broken", "hopeless"}:
+        permanent = settings.device == "hopeless"
+        core.send(Broken("The model needs 9.00 GiB but only 1.00 GiB are free.", permanent=permanent))
         context.destroy(linger=1000)
         sys.exit(1)
     if settings.device == "slow":

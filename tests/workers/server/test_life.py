@@ -146,16 +146,30 @@ def test_a_core_that_dies_before_the_first_byte_is_a_503(start: Start) -> None:
     assert front.process.wait(10) == 1
 
 
-def test_a_core_that_cannot_load_gives_its_reason(start: Start) -> None:
-    front = start(wait=False, device="broken")
-    assert front.process.wait(20) == 1
+@pytest.mark.parametrize(("device", "status"), [("broken", 1), ("hopeless", 2)])
+def test_a_core_that_cannot_load_gives_its_reason_and_says_whether_to_try_again(
+    start: Start, device: str, status: int
+) -> None:
+    front = start(wait=False, device=device)
+    assert front.process.wait(20) == status
     assert "the worker ends: The model needs 9.00 GiB but only 1.00 GiB are free." in front.logged()
 
 
 def test_a_model_that_is_not_there_ends_the_worker_with_a_sentence(start: Start, tmp_path: Path) -> None:
     front = start(wait=False, model=f"file://{tmp_path}/nothing")
-    assert front.process.wait(20) == 1
+    assert front.process.wait(20) == 2
+    assert "nothing does not exist" in front.logged()
     assert "Traceback" not in front.logged()
+
+
+def test_a_tokenizer_that_cannot_be_read_ends_the_worker_for_good(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / "model" / name).write_text("{")
+    (tmp_path / "model" / "model.safetensors").touch()
+    front = start(wait=False, model=f"file://{tmp_path}/model")
+    assert front.process.wait(20) == 2
+    assert "the tokenizer could not be loaded" in front.logged()
 
 
 def test_the_core_ends_when_the_front_is_killed_and_no_file_stays(start: Start, until: Until) -> None:

@@ -44,7 +44,7 @@ def main() -> None:
     try:
         core = _build(settings, link)
     except WorkerError as error:
-        _give_up(link, str(error))
+        _give_up(link, str(error), permanent=error.permanent)
     except Exception as error:
         logger.exception("the engine could not start")
         _give_up(link, f"the engine could not start: {error}")
@@ -100,8 +100,8 @@ def _paced(link: FrontLink) -> Callable[[int, int], None]:
     return progress
 
 
-def _give_up(link: FrontLink, message: str) -> NoReturn:
-    link.send(Broken(message))
+def _give_up(link: FrontLink, message: str, *, permanent: bool = False) -> NoReturn:
+    link.send(Broken(message, permanent))
     link.close()
     raise SystemExit(1)
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import torch
 from headrace_api.handoff import PROTOCOL_VERSION, Layout
 from headrace_worker import fetch
 from headrace_worker.engine import memory
+from headrace_worker.engine.limits import count_processors, read_limits
 from headrace_worker.errors import SettingsError
 from headrace_worker.kernels.build import NoCompilerError
 from headrace_worker.kernels.cpu import GROUP, Kernels
@@ -60,11 +60,14 @@ def build_engine(settings: WorkerSettings, progress: Callable[[int, int], None])
     checkpoint = open_checkpoint(resolved.path)
     config, device = checkpoint.config, pick_device(settings.device)
     dtype = pick_dtype(settings.dtype, device)
-    torch.set_num_threads(settings.threads or _processors())
+    limits = read_limits()
+    torch.set_num_threads(settings.threads or count_processors(limits))
     max_model_len = min(settings.max_model_len or config.max_context, config.max_context)
     dense = settings.role != "decode"
     weights = weight_bytes(checkpoint, dtype, dense=dense)
-    num_blocks = _fit(settings, config.kv_bytes_per_token(dtype), max_model_len, weights, memory.free_bytes(device))
+    num_blocks = _fit(
+        settings, config.kv_bytes_per_token(dtype), max_model_len, weights, memory.room_on(device, limits)
+    )
     decoder = Decoder(config, pick_backend(device, dtype, config))
     total = checkpoint.size_bytes()
     decoder.load(checkpoint, max_model_len, dense=dense, progress=lambda done, of: progress(total * done // of, total))
@@ -85,10 +88,10 @@ def build_engine(settings: WorkerSettings, progress: Callable[[int, int], None])
     )
 
 
-def _fit(settings: WorkerSettings, token_bytes: int, max_model_len: int, weights: int, free: int) -> int:
+def _fit(settings: WorkerSettings, token_bytes: int, max_model_len: int, weights: int, room: memory.Room) -> int:
     """Return how many KV blocks fit beside the weights; raise MemoryNeededError before anything is loaded."""
-    memory.check_weights(weights, free)
-    left = free - weights
+    memory.check_weights(weights, room)
+    left = room.without(weights)
     return memory.choose_blocks(token_bytes, settings.block_size, max_model_len, settings.kv_memory_bytes, left)
 
 
@@ -154,10 +157,3 @@ def compatibility_hash(config: ModelConfig, revision: str, dtype: torch.dtype, b
         "byte_order": sys.byteorder,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _processors() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1

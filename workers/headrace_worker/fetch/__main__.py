@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Final, NoReturn
 
-from headrace_worker.errors import FetchError, FetchLaterError
+from headrace_worker.errors import FetchError
 from headrace_worker.fetch import cache_root, resolve
 
 EXIT_LATER: Final = 1
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = resolve(uri, progress=_Report(uri))
     except FetchError as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_LATER if isinstance(error, FetchLaterError) else EXIT_NEVER
+        return EXIT_NEVER if error.permanent else EXIT_LATER
     sys.stderr.write(f"{uri} is in {cache_root()} ({found.revision})\n")
     sys.stdout.write(f"{found.path}\n")
     return 0

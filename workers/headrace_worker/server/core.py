@@ -49,10 +49,10 @@ class Core:
         self._command = tuple(command)
         self._process: asyncio.subprocess.Process | None = None
         self._outbox: asyncio.Queue[ToCore] = asyncio.Queue()
-        self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._broken: asyncio.Future[Broken] = asyncio.get_running_loop().create_future()
 
-    async def run(self) -> str:
-        """Start the core, carry messages until it ends, and return a sentence that says why it did."""
+    async def run(self) -> Broken:
+        """Start the core, carry messages until it ends, and return why it did."""
         with contextlib.ExitStack() as stack:
             directory = stack.enter_context(_socket_directory())
             context = zmq.asyncio.Context()
@@ -124,7 +124,7 @@ class Core:
         while True:
             message = _decoder.decode(data)
             if isinstance(message, Broken) and not self._broken.done():
-                self._broken.set_result(message.message)
+                self._broken.set_result(message)
             self._handle(message)
             data = await socket.recv()
 
@@ -132,12 +132,12 @@ class Core:
         while True:
             await socket.send(_encode(await self._outbox.get()))
 
-    async def _last_words(self, code: int) -> str:
+    async def _last_words(self, code: int) -> Broken:
         try:
             async with asyncio.timeout(_LAST_WORDS_S):
                 return await asyncio.shield(self._broken)
         except TimeoutError:
-            return f"The engine core ended {_reason(code)} without a word; its log above may say why."
+            return Broken(f"The engine core ended {_reason(code)} without a word; its log above may say why.")
 
 
 def _raise_of(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -35,6 +35,8 @@ CLOSE_S: Final = 2
 KEEP_ALIVE_S: Final = 300
 """Routers keep connections in a pool; closing them early would only make requests meet a closed one."""
 EXIT_FAILED: Final = 1
+EXIT_NEVER: Final = 2
+"""Another start would fail in the same way: whoever supervises the worker need not try."""
 EXIT_KILLED: Final = 128 + signal.SIGTERM
 
 Result = TypeVar("Result")
@@ -125,23 +127,23 @@ class Front:
             resolved = await _detached(partial(resolve, self._settings.model, progress=self._downloaded))
         except WorkerError as error:
             logger.error("the model could not be had: %s", error)  # noqa: TRY400  # a sentence for the user, no traceback
-            return EXIT_FAILED
+            return _exit_code(permanent=error.permanent)
         self._worker.progress = Progress(phase="load")
         async with asyncio.TaskGroup() as group:
             core = group.create_task(self._worker.core.run())
             group.create_task(self._load_text(resolved.path))
-            reason = await core
+            ended = await core
         if self._worker.stopping:
             return 0
-        logger.error("the worker ends: %s", reason)
-        return EXIT_FAILED
+        logger.error("the worker ends: %s", ended.message)
+        return _exit_code(permanent=ended.permanent)
 
     async def _load_text(self, path: Path) -> None:
         try:
             self._worker.text = await _detached(partial(load_text, path))
         except WorkerError as error:
             logger.error("the tokenizer could not be loaded: %s", error)  # noqa: TRY400  # a sentence for the user, no traceback
-            self._end(EXIT_FAILED)
+            self._end(_exit_code(permanent=error.permanent))
 
     def _downloaded(self, done: int, total: int) -> None:
         self._worker.progress.done, self._worker.progress.total = done, total
@@ -212,6 +214,10 @@ class Front:
         part = path.with_name(f".{path.name}.{os.getpid()}")
         part.write_text(json.dumps({"url": f"http://{shown}:{port}", "pid": os.getpid()}))
         part.replace(path)
+
+
+def _exit_code(*, permanent: bool) -> int:
+    return EXIT_NEVER if permanent else EXIT_FAILED
 
 
 def _http_config(worker: Worker) -> uvicorn.Config:
