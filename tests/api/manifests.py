@@ -43,7 +43,7 @@ class Case:
             if value is ABSENT:
                 del place[last]
             else:
-                place[last] = value
+                place[last] = deepcopy(value)
         return document
 
     def __str__(self) -> str:
@@ -232,3 +232,10 @@ INVALID: Final = (
     ),
     Case("a router of no pods", {"spec.replicas": 0}, "spec.replicas", kind="LLMRouter"),
 )
+
+ODD: Final[tuple[Any, ...]] = (
+    *(0, -1, 1025, 1 << 63, 1.5, True, None),
+    *("", "A", "a b", "1", "1Mi", "10%", "5s", "é", "x" * 64, "x" * 2000),
+    *([], [None], {}, {"a": "b"}, {"a": 1}, {"a b": "c"}, {"x" * 64: "a"}),
+)
+"""Values that one field takes and another must refuse."""

@@ -1,16 +1,21 @@
 """A real API server and the models give the same verdict on the same manifests."""
 
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import yaml
 from e2e.cluster.api import ApiCluster
-from tests.api.manifests import INVALID, VALID, Case
+from pydantic import ValidationError
+from tests.api.manifests import EVERYTHING, INVALID, ODD, VALID, Case
 from tests.api.server import Server, asking
 
-from headrace_api.resources import LLMPool, ManifestError, Resource, parse_manifests
+from headrace_api.generate import MODELS, schema
+from headrace_api.resources import LLMDeployment, LLMPool, ManifestError, Resource, parse_manifests
 
 pytestmark = pytest.mark.processes
+Path = tuple[str | int, ...]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +61,49 @@ def test_both_refuse_what_is_invalid_and_the_server_names_the_field(server: Serv
         assert case.named in refusal
     with pytest.raises((ManifestError, ValueError)):
         read(case)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_both_think_alike_of_odd_values_in_every_field(server: Server, kind: type[Resource]) -> None:
+    differences = []
+    for path in paths(schema(kind)["properties"]["spec"], ("spec",)):
+        for value in ODD:
+            manifest = replaced(kind, path, value)
+            refusal = server.verdict(manifest, "create")
+            if (refusal is None) != is_valid(kind, manifest):
+                differences.append((path, value, refusal))
+    assert differences == []
+
+
+def paths(node: dict[str, Any], place: Path) -> Iterator[Path]:
+    """Yield the place of each field, of the first entry of each list and of a key in each mapping."""
+    yield place
+    for name, field in node.get("properties", {}).items():
+        yield from paths(field, (*place, name))
+    if "items" in node:
+        yield from paths(node["items"], (*place, 0))
+    if "additionalProperties" in node:
+        yield from paths(node["additionalProperties"], (*place, "key"))
+
+
+def replaced(kind: type[Resource], path: Path, value: object) -> dict[str, Any]:
+    """Return a valid manifest, with all fields where there are many, but for one value."""
+    manifest = Case("", EVERYTHING if kind is LLMDeployment else {}, kind=kind.__name__).manifest
+    place: Any = manifest
+    for step, following in pairwise(path):
+        if step not in place and not isinstance(place, list):
+            place[step] = [{}] if following == 0 else {}
+        place = place[step]
+    place[path[-1]] = value
+    return manifest
+
+
+def is_valid(kind: type[Resource], manifest: dict[str, Any]) -> bool:
+    try:
+        kind.model_validate(manifest, by_alias=True, by_name=False)
+    except ValidationError:
+        return False
+    return True
 
 
 def test_every_title_is_used_once() -> None:
