@@ -171,7 +171,8 @@ def free_volumes(volumes: Sequence[Mapping[str, Any]]) -> list[str]:
 def refill_script(name: str) -> str:
     """Return a script for the node's shell that gives a volume the seed's files, and no others."""
     folder = f"{VOLUMES_FOLDER}/{name}"
-    return f"rm -rf {folder}; mkdir -p -m 0777 {folder}/headrace; cp -al {SEED_FOLDER}/. {folder}/headrace/"
+    fill = f"mkdir -p {folder}; cp -al {SEED_FOLDER} {folder}/headrace; chmod 0777 {folder} {folder}/headrace"
+    return f"rm -rf {folder}; {fill}"
 
 
 def root_files(pause: str, containerd_toml: str, containerd_service: str, oci_specification: str) -> dict[str, str]:
