@@ -1,5 +1,6 @@
 """`headrace-worker`: settings from a file and flags, then the front."""
 
+import headrace_worker.early  # noqa: F401  # isort: skip  # a signal during the imports below counts
 import argparse
 import asyncio
 import difflib

@@ -5,6 +5,7 @@ errors go to standard error. The exit status tells a supervisor what to do: 0 th
 bring it (it goes on where this one stopped), 2 it can never be had as asked.
 """
 
+import headrace_worker.early  # noqa: F401  # isort: skip  # a signal during the imports below counts
 import argparse
 import logging
 import signal
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     uri = parser.parse_args(arguments).uri
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("headrace_worker").setLevel(logging.INFO)
-    # The first process of a container has no default for it: unhandled, the signal would be ignored.
+    # Cut within a download, not after it: what has come so far stays, and the next try goes on from there.
     signal.signal(signal.SIGTERM, _stop)
     try:
         found = resolve(uri, progress=_Report(uri))

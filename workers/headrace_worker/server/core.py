@@ -82,6 +82,11 @@ class Core:
         """Whether the process runs."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int | None:
+        """The process, once it was started."""
+        return None if self._process is None else self._process.pid
+
     def send(self, message: ToCore) -> None:
         """Put a message on its way; never blocks."""
         self._outbox.put_nowait(message)

@@ -21,6 +21,7 @@ from headrace_worker.fetch import resolve
 from headrace_worker.messages import Failed, Loading, Outputs, Ready, Stats, ToFront
 from headrace_worker.server.core import ENGINE, Core
 from headrace_worker.server.metrics import Metrics
+from headrace_worker.server.orphans import adopt
 from headrace_worker.server.peers import Peers
 from headrace_worker.server.routes import application
 from headrace_worker.server.streams import Streams
@@ -89,6 +90,7 @@ class Front:
         self._take_signals()
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         life = asyncio.create_task(self._live())
+        reaping = asyncio.create_task(adopt(lambda: self._worker.core.pid))
         self._write_ready_file()
         try:
             ends: list[asyncio.Future[Any]] = [serving, life, self._outcome]
@@ -99,6 +101,7 @@ class Front:
                 self._end(life.result())
             return self._outcome.result() if self._outcome.done() else EXIT_FAILED
         finally:
+            reaping.cancel()
             await self._close(serving, life)
 
     def _end(self, code: int) -> None:
