@@ -15,6 +15,8 @@ def fetch(desired: Desired, display: Display, resolve: Resolve) -> Desired:
     """Return the plan with every model on this machine's disk."""
     locations = {}
     for uri in dict.fromkeys(pool.template.model for pool in desired.pools):
+        if uri.startswith("pvc://"):
+            raise RuntimeFailure(f"model URI {uri!r} names a claim of a cluster; on this machine write file:///path")
         with display.download(uri) as progress:
             locations[uri] = resolve(uri, progress)
     return with_models(desired, locations)

@@ -51,6 +51,13 @@ def test_a_bad_file_is_a_sentence(
     assert "Traceback" not in text
 
 
+def test_a_volume_of_a_cluster_is_no_place_here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(HEAD + "kind: LLMDeployment\nspec: {model: {uri: pvc://claim/m.gguf}}")
+    status, text = run(capsys, "up", "--port", "0", str(tmp_path / "x.yaml"))
+    assert status == 1
+    assert "names a claim of a cluster; on this machine write file:///path" in text
+
+
 def test_faults_of_all_files_come_together(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("kind: x")
     status, text = run(capsys, "up", str(tmp_path / "a.yaml"), str(tmp_path / "none.yaml"))

@@ -17,7 +17,7 @@ from headrace_operator.local.machine import count_processors, port_is_free
 from headrace_operator.local.state import document, read_json, write_json
 from headrace_operator.observed import Endpoint
 
-ENDPOINT = Endpoint(WorkerName("a-decode-0"), DeploymentName("a"), "decode", "http://w", "i1")
+ENDPOINT = Endpoint(WorkerName("a-decode-0"), DeploymentName("a"), "decode", "http://w", "i1", "p1")
 
 
 def test_the_state_has_the_shape_that_the_router_reads() -> None:
@@ -32,6 +32,7 @@ def test_the_state_has_the_shape_that_the_router_reads() -> None:
                 "worker": "a-decode-0",
                 "name": "a-decode-0",
                 "incarnation": "i1",
+                "pairing": "p1",
             }
         ],
     }
