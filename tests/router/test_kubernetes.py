@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
 from e2e.cluster.api import ApiCluster
 from e2e.cluster.kubectl import Kubectl
@@ -317,6 +318,7 @@ class Cluster:
     def __init__(self, cluster: ApiCluster, namespace: str) -> None:
         self.kubeconfig = str(cluster.kubeconfig)
         self.namespace = namespace
+        self._config = yaml.safe_load(cluster.kubeconfig.read_text())
         self._kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig)
 
     async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
@@ -351,6 +353,14 @@ class Cluster:
         }
         patch = json.dumps({"status": status})
         await self.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", patch)
+
+    async def account(self, folder: Path) -> str:
+        """Return a kubeconfig of a service account without any right."""
+        await self.kubectl("create", "serviceaccount", "router")
+        (folder / "token").write_text(await self.kubectl("create", "token", "router"))
+        config = self._config | {"users": [{"name": "admin", "user": {"tokenFile": "token"}}]}
+        (folder / "config").write_text(json.dumps(config))
+        return str(folder / "config")
 
     async def release(self, *names: str) -> None:
         """Let deleted pods go."""
@@ -427,6 +437,31 @@ def test_a_container_that_restarted_in_its_pod_starts_with_a_clean_record(cluste
             assert after.breaker.failures == 0
             assert (await it.ask(chat())).status == 200
             await cluster.kubectl("delete", "pod", "d0", "--wait=false")
+            await cluster.release("d0")
+
+    run(main())
+
+
+@pytest.mark.processes
+def test_to_list_and_to_watch_pods_are_all_the_rights_that_are_needed(
+    cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        kubeconfig = await cluster.account(tmp_path)
+        async with rig(tmp_path, discovery=f"kubernetes:{cluster.namespace}/chat", kubeconfig=kubeconfig) as it:
+            worker = await it.worker("d0", listed=False)
+            await cluster.create(worker)
+            await cluster.report("d0")
+            needed = f"needs list and watch on pods in namespace '{cluster.namespace}'"
+            await until(lambda: needed in caplog.text, "a sentence about the missing rights")
+            await cluster.kubectl("create", "role", "router", "--verb=list,watch", "--resource=pods")
+            await cluster.kubectl(
+                "create", "rolebinding", "router", "--role=router", f"--serviceaccount={cluster.namespace}:router"
+            )
+            await until(lambda: _decoders(it), "the pod")
+            assert (await it.ask(chat())).status == 200
+            await cluster.kubectl("delete", "pod", "d0", "--wait=false")
+            await until(lambda: not _decoders(it), "the pod has left")
             await cluster.release("d0")
 
     run(main())

@@ -156,6 +156,6 @@ def _refusal(response: aiohttp.ClientResponse, body: bytes, namespace: str) -> A
     if response.status == 410:
         return GoneError(text)
     if response.status == 403:
-        text += f"; the router's service account needs get, list and watch on pods in namespace {namespace!r}"
+        text += f"; the router's service account needs list and watch on pods in namespace {namespace!r}"
     after = response.headers.get("retry-after", "")
     return ApiError(text, float(after) if after.isdecimal() else 0.0)

@@ -1,0 +1,134 @@
+"""What of an answer has reached the client, and the bytes that come next, over all workers that have a part in it."""
+
+from headrace_api.frames import FrameHead
+from headrace_api.names import HEADER_DECODE, HEADER_PREFILL, MEDIA_FRAMES, PREFILL_LOCAL
+from headrace_router.errors import ClientError
+from headrace_router.openai.errors import error_event
+from headrace_router.resilience.replay import Transcript
+from headrace_router.server.answer import JSON, Answer
+from headrace_router.server.call import Call
+from headrace_router.server.upstream import Upstream
+
+_FRAMES = MEDIA_FRAMES.encode()
+_EVENTS = b"text/event-stream"
+_PREFILL = HEADER_PREFILL.encode()
+_DECODE = HEADER_DECODE.encode()
+_SSE = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+
+
+class Delivery:
+    """The client's side of one exchange.
+
+    Args:
+        answer: to the client.
+        call: what it asked for.
+    """
+
+    __slots__ = ("_answer", "_call", "_opened", "_transcript", "mode")
+
+    def __init__(self, answer: Answer, call: Call) -> None:
+        self._answer = answer
+        self._call = call
+        self._opened = False
+        self._transcript: Transcript | None = None
+        self.mode: str | None = None
+        """`frames` or `plain`, once the current worker has answered."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether any byte went to the client."""
+        return self._answer.begun
+
+    @property
+    def resuming(self) -> Transcript | None:
+        """What was forwarded already, when something was."""
+        transcript = self._transcript
+        return transcript if transcript is not None and transcript.heads else None
+
+    @property
+    def final(self) -> FrameHead | None:
+        """The head of the last frame, once it was read."""
+        return None if self._transcript is None else self._transcript.final
+
+    @property
+    def stuck(self) -> bool:
+        """Whether no other worker can go on: bytes of a plain answer have gone out, and nobody knows what they say."""
+        return self.mode == "plain" and self._answer.begun
+
+    def accept(self, upstream: Upstream) -> bool:
+        """Look at the head of a worker's answer; False where it cannot continue what was forwarded already."""
+        if upstream.status == 200 and upstream.content_type == _FRAMES:
+            self.mode = "frames"
+        elif self.resuming is not None:
+            return False
+        else:
+            self.mode = "plain"
+        return True
+
+    def restart(self) -> None:
+        """Another worker goes on, with a whole frame."""
+        self.mode = None
+        self._opened = self._opened and self._answer.begun
+
+    def cut(self) -> None:
+        """Drop the unfinished frame of a worker that has died."""
+        if self._transcript is not None:
+            self._transcript.cut()
+
+    # --- bytes of a worker ----------------------------------------------------------------------------------
+
+    def feed(self, body: bytes) -> bytes:
+        """Return the client's bytes in the frames that `body` completes; raise FrameError where they are none."""
+        if self._transcript is None:
+            self._transcript = Transcript()
+        return self._transcript.feed(body)
+
+    def prefill(self, upstream: Upstream) -> str | None:
+        """Return who prefilled, as the answer's head or its frames say."""
+        told = upstream.name_of(_PREFILL)
+        return told if told is not None or self._transcript is None else self._transcript.prefill
+
+    def fields(self, upstream: Upstream) -> bytes:
+        """Return our own header lines of the answer; nothing once they have been written."""
+        if self._opened:
+            return b""
+        told = None if self._transcript is None else self._transcript.prefill
+        return b"x-request-id: %b\r\nx-headrace-prefill: %b\r\nx-headrace-decode: %b\r\n" % (
+            self._call.request_id,
+            upstream.own.get(_PREFILL) or (told or PREFILL_LOCAL).encode("latin-1", "replace"),
+            upstream.own.get(_DECODE) or upstream.worker.name.encode("latin-1", "replace"),
+        )
+
+    def write_payload(self, payload: bytes, fields: bytes, *, last: bool) -> None:
+        """Give the client its bytes of some frames; an answer that is not streamed comes whole in the last one."""
+        if not self._call.stream:
+            if last:
+                self._answer.whole(200, JSON + fields, payload)
+            return
+        if not self._opened and (payload or last):
+            self._opened = True
+            self._answer.open(200, _SSE + fields, None)
+        if self._opened:
+            self._answer.body(payload, last=last)
+
+    def write_plain(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
+        """Give the client bytes of an answer that is not in frames, as they are."""
+        if self._opened:
+            self._answer.body(body, last=complete)
+        elif body or complete:
+            fields = b"".join(upstream.others) + self.fields(upstream)
+            self._opened = True
+            if complete and not upstream.content_type.startswith(_EVENTS):
+                self._answer.whole(upstream.status, fields, body)
+            else:
+                self._answer.open(upstream.status, fields, upstream.length)
+                self._answer.body(body, last=complete)
+
+    def fail(self, error: ClientError) -> None:
+        """End with an error: an answer of its own, or the last event of a stream that has begun."""
+        if not self._answer.begun:
+            self._answer.error(error, b"x-request-id: %b\r\n" % self._call.request_id)
+        elif self._call.stream:
+            self._answer.cut(error_event(error))
+        else:
+            self._answer.cut()
