@@ -1,6 +1,7 @@
 """Errors of the operator.
 
 OperatorError
+├── SettingsError   the operator was started with a setting that it cannot take
 ├── PlanError       resources that are valid one by one do not fit together
 ├── CrashLoopError  a worker or the router ends again and again before it is ready
 ├── ProbeError      a hand-off was tried and did not work
@@ -10,6 +11,10 @@ OperatorError
 
 class OperatorError(Exception):
     """Base of everything the operator raises on purpose; its text is a sentence for the user."""
+
+
+class SettingsError(OperatorError):
+    """The operator was started with a setting that it cannot take; the text names it and what is allowed."""
 
 
 class PlanError(OperatorError):

@@ -13,13 +13,13 @@ moment are told apart here, by who came first: to the server both are the same f
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headrace_operator.kubernetes.cache import Cache, Key
+from headrace_operator.kubernetes.cache import Cache
 from headrace_operator.kubernetes.errors import ConflictError, ForeignError, NotFoundError, RefusedError
-from headrace_operator.kubernetes.kinds import Kind, kind_of
+from headrace_operator.kubernetes.kinds import SECRETS, Kind, kind_of
 from headrace_operator.kubernetes.objects import Item
 from headrace_operator.kubernetes.session import Session, encode
 
@@ -46,7 +46,7 @@ class Wanted:
 
     @property
     def place(self) -> tuple[str, str, str]:
-        """Which object this is."""
+        """What tells this object from all others."""
         return self.kind.plural, self.namespace, self.name
 
 
@@ -85,6 +85,16 @@ class Applier:
             and made.mark == item.metadata.mark
         )
 
+    def is_there(self, wanted: Wanted) -> bool:
+        """Return whether an object that is made once has been made, as far as is known here."""
+        if wanted.kind is SECRETS:
+            return wanted.place in self._made
+        return self._cache.get(wanted.kind, wanted.namespace, wanted.name) is not None
+
+    def is_lost(self, wanted: Wanted) -> bool:
+        """Return whether an object that was made here has vanished since."""
+        return wanted.place in self._made and not self.is_there(wanted)
+
     async def ensure(self, wanted: Wanted, owner_uid: str) -> bool:
         """Make the object as it should be and return whether that took a call.
 
@@ -111,25 +121,33 @@ class Applier:
         logger.debug("applied %s %s/%s", wanted.kind.name, wanted.namespace, wanted.name)
         return True
 
-    async def create(self, manifest: Mapping[str, Any], owner_uid: str) -> bool:
+    async def create(self, wanted: Wanted, owner_uid: str) -> bool:
         """Create an object unless it is there, never to be changed again; return whether that took a call.
+
+        Of a Secret that is there nothing more is known: the operator has no right to look at it.
 
         Raises:
             ForeignError: there is an object of that name that the resource does not control.
         """
-        metadata = manifest["metadata"]
-        kind = kind_of(manifest["apiVersion"], manifest["kind"])
-        namespace, name = metadata["namespace"], metadata["name"]
-        item = self._cache.get(kind, namespace, name)
-        if item is None:
-            try:
-                self._cache.learn(kind, await self._session.create(kind, namespace, manifest))
-            except ConflictError:
-                item = await self._session.read(kind, namespace, name)
-        if item is None:
-            return True
-        _require_owner(item, kind, namespace, name, owner_uid)
-        return False
+        kind, item = wanted.kind, self._cache.get(wanted.kind, wanted.namespace, wanted.name)
+        if item is not None:
+            _require_ours(item, wanted, owner_uid)
+        if self.is_there(wanted):
+            return False
+        try:
+            item = await self._session.create(kind, wanted.namespace, wanted.body)
+        except ConflictError:
+            if kind is not SECRETS:
+                item = await self._session.read(kind, wanted.namespace, wanted.name)
+                _require_ours(item, wanted, owner_uid)
+        if item is not None:
+            self._cache.learn(kind, item)
+        self._made[wanted.place] = _Made(wanted.digest, owner_uid, 0)
+        return True
+
+    def doubt(self, wanted: Wanted) -> None:
+        """Forget that an object was made: somebody says that it is missing."""
+        self._made.pop(wanted.place, None)
 
     async def delete(self, kind: Kind[Any], item: Item) -> None:
         """Delete an object and what it owns."""
@@ -138,16 +156,16 @@ class Applier:
             await self._session.delete(kind, namespace, name, item.metadata.uid)
         self._made.pop((kind.plural, namespace, name), None)
 
-    def forget(self, key: Key) -> None:
-        """Let go of what is remembered of a resource's objects that have gone with it."""
-        for place in [place for place in self._made if place[1] == key.namespace and not self._is_there(place)]:
-            del self._made[place]
+    def forget(self, places: Iterable[tuple[str, str, str]]) -> None:
+        """Let go of what is remembered of objects whose owner has gone."""
+        for place in places:
+            self._made.pop(place, None)
 
-    async def _take_back(self, wanted: Wanted) -> Item:
+    async def _take_back(self, wanted: Wanted) -> Any:
         """Apply to an object that is known to be ours; fields that others have changed come back."""
         return await self._session.apply(wanted.kind, wanted.namespace, wanted.name, wanted.body, force=True)
 
-    async def _make(self, wanted: Wanted, owner_uid: str) -> Item:
+    async def _make(self, wanted: Wanted, owner_uid: str) -> Any:
         """Apply to an object that should not be there, and find out whose it is where it is."""
         if wanted.place in self._made:
             # The watch lost sight of it: it has gone, or it lost the label by which it is watched.
@@ -161,7 +179,7 @@ class Applier:
             raise ForeignError(_claimed(wanted.kind.name, wanted.namespace, wanted.name, "nobody"))
         return answer
 
-    async def _resume(self, wanted: Wanted, owner_uid: str, refusal: Exception | None = None) -> Item:
+    async def _resume(self, wanted: Wanted, owner_uid: str, refusal: Exception | None = None) -> Any:
         """Look at what is there; apply by force where it is ours, and raise the refusal where nothing is there."""
         try:
             item = await self._session.read(wanted.kind, wanted.namespace, wanted.name)
@@ -171,9 +189,6 @@ class Applier:
             return await self._session.apply(wanted.kind, wanted.namespace, wanted.name, wanted.body, force=False)
         _require_ours(item, wanted, owner_uid)
         return await self._take_back(wanted)
-
-    def _is_there(self, place: tuple[str, str, str]) -> bool:
-        return self._cache.has(*place)
 
 
 def _require_ours(item: Item, wanted: Wanted, owner_uid: str) -> None:

@@ -45,18 +45,14 @@ class Cache:
         """Return an object, None where there is none."""
         return cast("T | None", self._objects[kind.plural].get((namespace, name)))
 
-    def has(self, plural: str, namespace: str, name: str) -> bool:
-        """Return whether there is an object."""
-        return (namespace, name) in self._objects[plural]
-
     def of(self, kind: Kind[T], key: Key) -> list[T]:
         """Return the objects of a kind that serve a resource, by name."""
         found = self._by_key.get((kind.plural, key), {})
         return [cast("T", found[name]) for name in sorted(found)]
 
-    def count(self, kind: Kind[T]) -> int:
-        """Return how many objects of a kind there are."""
-        return len(self._objects[kind.plural])
+    def all(self, kind: Kind[T]) -> list[T]:
+        """Return every object of a kind."""
+        return [cast("T", item) for item in self._objects[kind.plural].values()]
 
     def see(self, kind: Kind[T], scope: str | None, change: str, item: T) -> None:
         """Take one event of the watch over `scope` (a namespace, None: all): ADDED, MODIFIED, DELETED or BOOKMARK."""
@@ -75,20 +71,16 @@ class Cache:
             self._put(kind, item)
             self._tell(kind, known, item)
 
-    def learn(self, kind: Kind[T], metadata: Item) -> None:
-        """Take the metadata in the answer to a write of our own; nobody is told.
+    def learn(self, kind: Kind[T], item: T) -> None:
+        """Take the answer to a write of our own; nobody is told.
 
         A version that the watch has passed already adds nothing: the object may have gone since.
         """
-        namespace, version = metadata.metadata.namespace, metadata.metadata.version
+        namespace, version = item.metadata.namespace, item.metadata.version
         passed = max(self._passed.get((kind.plural, namespace), 0), self._passed.get((kind.plural, None), 0))
-        known = self._known(kind, metadata)
-        if version <= passed or (known is not None and known.metadata.version >= version):
-            return
-        if known is None:
-            self._put(kind, kind.item(metadata=metadata.metadata))
-        else:
-            known.metadata = metadata.metadata
+        known = self._known(kind, item)
+        if version > passed and (known is None or known.metadata.version < version):
+            self._put(kind, item)
 
     def settle(self, kind: Kind[T], scope: str | None, items: Iterable[T], version: int) -> None:
         """Take a whole list made at `version`: what is not in it and not younger has gone."""

@@ -7,9 +7,11 @@ only its calls are not used on the hot path, see `session`.
 import os
 import ssl
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+import kopf
 from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 
@@ -71,6 +73,23 @@ class Credentials:
         self._checked = -_RECHECK_S
         if self._reload is not None:
             await self._reload(self._configuration)
+
+    def for_kopf(self, expiration: datetime) -> kopf.ConnectionInfo:
+        """Return the same credentials for kopf's own client, which asks again after `expiration`."""
+        scheme, _, token = (self._header or "").partition(" ")
+        configuration = self._configuration
+        return kopf.ConnectionInfo(
+            server=self.server,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            scheme=scheme or None,
+            token=token or None,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+            proxy_url=configuration.proxy,
+            default_namespace=self.namespace,
+            expiration=expiration,
+        )
 
     async def _read(self) -> str | None:
         token: str | None = await self._configuration.get_api_key_with_prefix("BearerToken")

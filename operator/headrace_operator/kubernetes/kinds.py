@@ -60,7 +60,7 @@ LLM_DEPLOYMENTS: Final = Kind(API_VERSION, "LLMDeployment", "llmdeployments", ob
 LLM_ROUTERS: Final = Kind(API_VERSION, "LLMRouter", "llmrouters", objects.Item)
 LEASES: Final = Kind("coordination.k8s.io/v1", "Lease", "leases", objects.Item)
 EVENTS: Final = Kind("events.k8s.io/v1", "Event", "events", objects.Item)
-NODES: Final = Kind("v1", "Node", "nodes", objects.Item)
+NODES: Final = Kind("v1", "Node", "nodes", objects.NodeItem)
 
 CHILDREN: Final[tuple[Kind[Any], ...]] = (
     DEPLOYMENTS,
@@ -68,7 +68,6 @@ CHILDREN: Final[tuple[Kind[Any], ...]] = (
     JOBS,
     CLAIMS,
     SERVICE_ACCOUNTS,
-    SECRETS,
     CONFIG_MAPS,
     SERVICES,
     BUDGETS,
@@ -77,11 +76,12 @@ CHILDREN: Final[tuple[Kind[Any], ...]] = (
     ROLE_BINDINGS,
     POOLS,
 )
-"""What the operator makes, or what is made of what it makes: each is watched by its label."""
+"""What the operator makes, or what is made of what it makes: each is watched by its label. Secrets are not among them:
+who may watch them may read them all."""
 
-_BY_HEAD: Final = {(kind.version, kind.name): kind for kind in CHILDREN}
+_BY_HEAD: Final = {(kind.version, kind.name): kind for kind in (*CHILDREN, SECRETS)}
 
 
 def kind_of(version: str, name: str) -> Kind[Any]:
-    """Return the kind of an object to be made; raise KeyError for one that the operator does not watch."""
+    """Return the kind of an object to be made; raise KeyError for one that the operator never makes."""
     return _BY_HEAD[version, name]

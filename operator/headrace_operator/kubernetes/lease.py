@@ -20,7 +20,7 @@ import msgspec
 from headrace_operator.kubernetes.election import Election, LeaseSpec, Step, Terms, next_spec
 from headrace_operator.kubernetes.errors import ClusterError, ConflictError, NotFoundError
 from headrace_operator.kubernetes.kinds import LEASES
-from headrace_operator.kubernetes.session import Session
+from headrace_operator.kubernetes.session import Session, encode
 
 logger = logging.getLogger(__name__)
 
@@ -118,11 +118,8 @@ class Lease:
         """Write the lease on the condition that nobody has since it was read."""
         metadata: dict[str, Any] = {"name": self._name, "namespace": self._namespace}
         if create:
-            await self._session.create(
-                LEASES,
-                self._namespace,
-                {"apiVersion": LEASES.version, "kind": LEASES.name, "metadata": metadata, "spec": spec},
-            )
+            body = {"apiVersion": LEASES.version, "kind": LEASES.name, "metadata": metadata, "spec": spec}
+            await self._session.create(LEASES, self._namespace, encode(body))
             return
         metadata = {"resourceVersion": self._version}
         await self._session.merge(LEASES, self._namespace, self._name, {"metadata": metadata, "spec": spec})

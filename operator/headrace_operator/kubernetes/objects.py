@@ -86,7 +86,7 @@ class StatusCondition(msgspec.Struct, frozen=True, rename="camel"):
 class Scale(msgspec.Struct):
     """The one number that others may write."""
 
-    replicas: int | None = None
+    replicas: int = 0
 
 
 class DeploymentStatus(msgspec.Struct, rename="camel"):
@@ -203,6 +203,18 @@ class ClaimItem(Item):
     """A PersistentVolumeClaim."""
 
     status: ClaimStatus = msgspec.field(default_factory=ClaimStatus)
+
+
+class NodeStatus(msgspec.Struct):
+    """What a node offers."""
+
+    allocatable: dict[str, str] = {}
+
+
+class NodeItem(Item):
+    """A node."""
+
+    status: NodeStatus = msgspec.field(default_factory=NodeStatus)
 
 
 class PoolSpec(msgspec.Struct, rename="camel"):

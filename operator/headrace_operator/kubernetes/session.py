@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
@@ -142,8 +142,8 @@ class Session:
         """Return an object with all its fields, as plain data; raise NotFoundError where there is none."""
         return msgspec.json.decode(await self._call("GET", kind, kind.path(namespace, name)))
 
-    async def apply(self, kind: Kind[T], namespace: str | None, name: str, body: bytes, *, force: bool) -> Item:
-        """Make an object hold the fields in `body` and return its metadata; fields of others stay as they are.
+    async def apply(self, kind: Kind[T], namespace: str | None, name: str, body: bytes, *, force: bool) -> T:
+        """Make an object hold the fields in `body` and return it as it is then; fields of others stay as they are.
 
         Args:
             kind: of the object.
@@ -160,12 +160,12 @@ class Session:
             query={"fieldManager": MANAGER, "force": "true" if force else "", "fieldValidation": "Strict"},
             body=body,
             content=_APPLY,
-            accept=_METADATA,
+            accept=_accept(kind, _METADATA),
         )
-        return msgspec.json.decode(answer, type=Item)
+        return msgspec.json.decode(answer, type=kind.item)
 
-    async def create(self, kind: Kind[T], namespace: str | None, body: Mapping[str, Any]) -> Item:
-        """Create an object and return its metadata; raise ConflictError where it is there already.
+    async def create(self, kind: Kind[T], namespace: str | None, body: bytes) -> T:
+        """Create an object and return it; raise ConflictError where it is there already.
 
         Not repeated here: the answer may have been lost after the object was made.
         """
@@ -174,12 +174,12 @@ class Session:
             kind,
             kind.path(namespace),
             query={"fieldManager": MANAGER},
-            body=encode(body),
+            body=body,
             content="application/json",
-            accept=_METADATA,
+            accept=_accept(kind, _METADATA),
             repeatable=False,
         )
-        return msgspec.json.decode(answer, type=Item)
+        return msgspec.json.decode(answer, type=kind.item)
 
     async def merge(
         self,
@@ -188,29 +188,49 @@ class Session:
         name: str,
         body: Mapping[str, Any],
         *,
-        subresource: str | None = None,
+        subresource: Literal["status"] | None = None,
         strategic: bool = False,
-    ) -> bytes:
-        """Merge `body` into an object or one of its subresources and return the answer.
+    ) -> T:
+        """Merge `body` into an object or into its status and return it.
 
         Args:
             kind: of the object.
             namespace: of the object.
             name: of the object.
             body: what to change; with `metadata.resourceVersion` it raises ConflictError where that has passed.
-            subresource: `status` or `scale`.
+            subresource: what `body` is about, None for the object itself.
             strategic: lists are merged by their keys, where the kind is built in.
         """
-        return await self._call(
+        answer = await self._call(
             "PATCH",
             kind,
             kind.path(namespace, name, subresource),
             query={"fieldManager": MANAGER},
             body=encode(body),
             content=_STRATEGIC if strategic else _MERGE,
-            # A scale is an object of its own kind; of everything else the metadata is enough.
-            accept="application/json" if subresource == "scale" else _METADATA,
+            accept=_accept(kind, _METADATA),
         )
+        return msgspec.json.decode(answer, type=kind.item)
+
+    async def scale(self, kind: Kind[T], namespace: str, name: str, replicas: int) -> str:
+        """Write an object's number through its `scale` subresource and return the object's version then."""
+        answer = await self._call(
+            "PATCH",
+            kind,
+            kind.path(namespace, name, "scale"),
+            verb="scale",
+            query={"fieldManager": MANAGER},
+            body=encode({"spec": {"replicas": replicas}}),
+            content=_MERGE,
+        )
+        return msgspec.json.decode(answer, type=Item).metadata.resource_version
+
+    async def find(self, kind: Kind[T], namespace: str, name: str) -> str | None:
+        """Return the UID of an object, None where there is none; asks by a list, which needs no further right."""
+        query = {"fieldSelector": f"metadata.name={name}"}
+        body = await self._call("GET", kind, kind.path(namespace), verb="list", query=query, accept=_METADATA_LIST)
+        page = msgspec.json.decode(body, type=_page_type(Item))
+        return page.items[0].metadata.uid if page.items else None
 
     async def delete(self, kind: Kind[T], namespace: str | None, name: str, uid: str) -> None:
         """Delete this very object, and in the background what it owns; fine where it has gone already."""

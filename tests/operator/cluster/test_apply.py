@@ -15,7 +15,7 @@ from headrace_operator.kubernetes.apply import Applier, Wanted
 from headrace_operator.kubernetes.cache import Cache
 from headrace_operator.kubernetes.errors import ForeignError
 from headrace_operator.kubernetes.kinds import CONFIG_MAPS, SERVICE_ACCOUNTS, SERVICES
-from headrace_operator.kubernetes.session import Session
+from headrace_operator.kubernetes.session import Session, encode
 from headrace_operator.kubernetes.watch import Watcher
 
 pytestmark = pytest.mark.processes
@@ -32,7 +32,8 @@ class Bench:
         self.applier = Applier(session, self.cache)
 
     def manifest(self, name: str = "one", kind: str = "ConfigMap", owner: str | None = None, **content: Any) -> Any:
-        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner or self.owner_uid}
+        whose = "owner" if owner is None else "other"
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": whose, "uid": owner or self.owner_uid}
         return {
             "apiVersion": "v1",
             "kind": kind,
@@ -62,7 +63,7 @@ def bench(connect: Callable[..., Any], namespace: str) -> Callable[..., Any]:
                 calls.append(f"{verb} {kind}")
 
         async with connect() as plain:
-            owner = await plain.create(CONFIG_MAPS, namespace, {"metadata": {"name": "owner"}})
+            owner = await plain.create(CONFIG_MAPS, namespace, encode({"metadata": {"name": "owner"}}))
         async with connect(count=count) as session:
             made = Bench(session, namespace, owner.metadata.uid)
             watchers = [
@@ -183,10 +184,10 @@ def test_an_object_that_nobody_controls_is_left_as_it_is(
 def test_an_object_that_another_resource_controls_is_left_as_it_is(bench: Callable[..., Any]) -> None:
     async def main() -> None:
         async with bench() as it:
-            other = await it.session.create(CONFIG_MAPS, it.namespace, {"metadata": {"name": "other"}})
+            other = await it.session.create(CONFIG_MAPS, it.namespace, encode({"metadata": {"name": "other"}}))
             await it.ensure(it.manifest(owner=other.metadata.uid, data={"a": "theirs"}), owner=other.metadata.uid)
 
-            with pytest.raises(ForeignError, match="controlled by ConfigMap owner"):
+            with pytest.raises(ForeignError, match="controlled by ConfigMap other"):
                 await it.ensure(it.manifest(data={"a": "1"}))
 
             assert await it.data() == {"a": "theirs"}
@@ -199,7 +200,7 @@ def test_an_object_that_another_program_controls_is_left_as_it_is_though_the_wat
 ) -> None:
     async def main() -> None:
         async with bench() as it:
-            other = await it.session.create(CONFIG_MAPS, it.namespace, {"metadata": {"name": "other"}})
+            other = await it.session.create(CONFIG_MAPS, it.namespace, encode({"metadata": {"name": "other"}}))
             reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": other.metadata.uid}
             kubectl("-n", it.namespace, "create", "configmap", "one")
             change = json.dumps({"metadata": {"ownerReferences": [{**reference, "controller": True}]}})
@@ -216,7 +217,9 @@ def test_an_object_that_another_program_controls_is_left_as_it_is_though_the_wat
 def test_of_two_resources_that_want_one_name_at_the_same_moment_one_gets_it(bench: Callable[..., Any]) -> None:
     async def main() -> None:
         async with bench() as it:
-            other = (await it.session.create(CONFIG_MAPS, it.namespace, {"metadata": {"name": "other"}})).metadata.uid
+            other = (
+                await it.session.create(CONFIG_MAPS, it.namespace, encode({"metadata": {"name": "other"}}))
+            ).metadata.uid
             outcomes = await asyncio.gather(
                 it.ensure(it.manifest(data={"a": "first"})),
                 it.ensure(it.manifest(owner=other, data={"a": "second"}), owner=other),
@@ -249,14 +252,14 @@ def test_what_is_made_once_is_never_written_again(bench: Callable[..., Any]) -> 
     async def main() -> None:
         calls: list[str] = []
         async with bench(calls) as it:
-            first = await it.applier.create(it.manifest(data={"secret": "1"}), it.owner_uid)
+            first = await it.applier.create(Wanted.of(it.manifest(data={"secret": "1"})), it.owner_uid)
             blind = Applier(it.session, Cache(lambda *_: None))
             again = [
-                await it.applier.create(it.manifest(data={"secret": "2"}), it.owner_uid),
-                await blind.create(it.manifest(data={"secret": "3"}), it.owner_uid),
+                await it.applier.create(Wanted.of(it.manifest(data={"secret": "2"})), it.owner_uid),
+                await blind.create(Wanted.of(it.manifest(data={"secret": "3"})), it.owner_uid),
             ]
 
-            assert (first, again) == (True, [False, False])
+            assert (first, again) == (True, [False, True])
             assert calls == ["post configmaps", "post configmaps", "get configmaps"]
             assert await it.data() == {"secret": "1"}
 

@@ -7,8 +7,8 @@ import pytest
 
 from headrace_api.names import LABEL_DEPLOYMENT, LABEL_ROUTER
 from headrace_operator.kubernetes.cache import Cache, Key
-from headrace_operator.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, PODS, Kind
-from headrace_operator.kubernetes.objects import DeploymentItem, DeploymentStatus, Item, Metadata, PodItem
+from headrace_operator.kubernetes.kinds import CONFIG_MAPS, PODS, Kind
+from headrace_operator.kubernetes.objects import Item, Metadata, PodItem
 
 CHAT = Key("LLMDeployment", "default", "chat")
 
@@ -75,17 +75,6 @@ def test_a_deletion_of_a_former_object_does_not_take_its_successor(cache: Cache)
     cache.see(CONFIG_MAPS, None, "DELETED", item(7))
 
     assert cache.get(CONFIG_MAPS, "default", "one") is not None
-
-
-def test_an_answer_with_metadata_keeps_the_status_that_the_watch_told(cache: Cache) -> None:
-    whole = DeploymentItem(item(5).metadata, status=DeploymentStatus(ready_replicas=3))
-    cache.see(DEPLOYMENTS, None, "ADDED", whole)
-
-    cache.learn(DEPLOYMENTS, item(6))
-
-    found = cache.get(DEPLOYMENTS, "default", "one")
-    assert found is not None
-    assert (found.metadata.version, found.status.ready_replicas) == (6, 3)
 
 
 def test_a_new_list_tells_what_came_changed_and_went(cache: Cache, told: Told) -> None:

@@ -18,7 +18,7 @@ from tests.operator.cluster.loop import eventually, run
 from headrace_operator.kubernetes.election import Terms
 from headrace_operator.kubernetes.kinds import CONFIG_MAPS, LEASES
 from headrace_operator.kubernetes.lease import Lease
-from headrace_operator.kubernetes.session import Session
+from headrace_operator.kubernetes.session import Session, encode
 
 Connect = Callable[..., Any]
 TERMS = Terms(duration_s=3, renew_s=2, retry_s=0.3)
@@ -95,7 +95,7 @@ from headrace_operator.kubernetes.election import Terms
 from headrace_operator.kubernetes.errors import ClusterError
 from headrace_operator.kubernetes.kinds import CONFIG_MAPS
 from headrace_operator.kubernetes.lease import Lease
-from headrace_operator.kubernetes.session import Session
+from headrace_operator.kubernetes.session import Session, encode
 
 kubeconfig, namespace, name = sys.argv[1:]
 
@@ -127,7 +127,7 @@ def test_two_operators_never_write_at_the_same_time_though_one_is_stopped_and_wo
 
     async def main() -> None:
         async with connect() as session:
-            await session.create(CONFIG_MAPS, namespace, {"metadata": {"name": "shared"}})
+            await session.create(CONFIG_MAPS, namespace, encode({"metadata": {"name": "shared"}}))
 
             async def written(name: str) -> int:
                 data = (await session.read_whole(CONFIG_MAPS, namespace, "shared")).get("data", {})

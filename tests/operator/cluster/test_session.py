@@ -85,14 +85,14 @@ def test_each_refusal_of_the_server_is_told_apart(connect: Connect, namespace: s
             body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "dota": {}}
             with pytest.raises(RefusedError, match=r"\.dota: field not declared in schema"):
                 await session.apply(CONFIG_MAPS, namespace, "x", encode(body), force=True)
-            await session.create(CONFIG_MAPS, namespace, {"metadata": {"name": "x"}})
+            await session.create(CONFIG_MAPS, namespace, encode({"metadata": {"name": "x"}}))
             with pytest.raises(ConflictError, match="already exists"):
-                await session.create(CONFIG_MAPS, namespace, {"metadata": {"name": "x"}})
+                await session.create(CONFIG_MAPS, namespace, encode({"metadata": {"name": "x"}}))
             change = {"metadata": {"resourceVersion": "1"}, "data": {"a": "1"}}
             with pytest.raises(ConflictError, match="has been modified"):
                 await session.merge(CONFIG_MAPS, namespace, "x", change)
             with pytest.raises(NotFoundError, match="not found"):
-                await session.create(CONFIG_MAPS, "no-such-namespace", {"metadata": {"name": "x"}})
+                await session.create(CONFIG_MAPS, "no-such-namespace", encode({"metadata": {"name": "x"}}))
 
     kubectl("-n", namespace, "create", "configmap", "seen", "--from-literal=a=b")
     run(main())
@@ -102,10 +102,10 @@ def test_each_refusal_of_the_server_is_told_apart(connect: Connect, namespace: s
 def test_deleting_takes_that_very_object_and_is_fine_when_it_has_gone(connect: Connect, namespace: str) -> None:
     async def main() -> None:
         async with connect() as session:
-            first = await session.create(CONFIG_MAPS, namespace, {"metadata": {"name": "x"}})
+            first = await session.create(CONFIG_MAPS, namespace, encode({"metadata": {"name": "x"}}))
             await session.delete(CONFIG_MAPS, namespace, "x", first.metadata.uid)
             await session.delete(CONFIG_MAPS, namespace, "x", first.metadata.uid)
-            await session.create(CONFIG_MAPS, namespace, {"metadata": {"name": "x"}})
+            await session.create(CONFIG_MAPS, namespace, encode({"metadata": {"name": "x"}}))
             await session.delete(CONFIG_MAPS, namespace, "x", first.metadata.uid)
 
             assert (await session.read(CONFIG_MAPS, namespace, "x")).metadata.uid != first.metadata.uid
@@ -142,7 +142,7 @@ def test_nothing_is_written_without_leadership(connect: Connect, namespace: str)
     async def main() -> None:
         async with connect(leadership_s=lambda: 0.2) as session:
             with pytest.raises(NotLeadingError):
-                await session.create(CONFIG_MAPS, namespace, {"metadata": {"name": "x"}})
+                await session.create(CONFIG_MAPS, namespace, encode({"metadata": {"name": "x"}}))
             with pytest.raises(NotFoundError):
                 await session.read(CONFIG_MAPS, namespace, "x")
 
@@ -237,7 +237,7 @@ def test_creating_is_not_repeated_since_it_may_have_worked(faulty: Connect) -> N
     async def main() -> None:
         async with faulty((500, "")) as (session, faults):
             with pytest.raises(UnavailableError, match="told so"):
-                await session.create(CONFIG_MAPS, "default", {})
+                await session.create(CONFIG_MAPS, "default", encode({}))
             assert len(faults.heads) == 1
 
     run(main())
@@ -305,7 +305,7 @@ def test_the_server_knows_by_its_log_which_operator_called(
 ) -> None:
     async def main() -> None:
         async with connect(identity="pod-7") as session:
-            await session.create(CONFIG_MAPS, namespace, {"metadata": {"name": "mine"}})
+            await session.create(CONFIG_MAPS, namespace, encode({"metadata": {"name": "mine"}}))
         await eventually(lambda: "headrace-operator/pod-7" in api_cluster.audit_log.read_text())
 
     run(main())

@@ -1,0 +1,47 @@
+"""Entry of the operator's process: `python -m headrace_operator`."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+
+import kopf
+
+from headrace_operator import handlers
+from headrace_operator.errors import OperatorError, SettingsError
+from headrace_operator.settings import OperatorSettings, parse_settings
+
+
+async def operate(settings: OperatorSettings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    namespaces = settings.served
+    await kopf.operator(
+        registry=kopf.get_default_registry(),
+        memo=kopf.Memo(settings=settings),
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        standalone=True,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the operator until it is told to stop; return the exit status (2: it could not start as asked)."""
+    try:
+        settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
+        settings.key()
+        logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        # kopf tells of each event that it hands on, and what a resource gets is told by the operator itself.
+        logging.getLogger("kopf").setLevel(logging.WARNING)
+        asyncio.run(operate(settings))
+    except SettingsError as error:
+        sys.stderr.write(f"headrace-operator: {error}\n")
+        return 2
+    except OperatorError as error:
+        sys.stderr.write(f"headrace-operator: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    assert handlers.hand_on, "kopf finds its handlers by the import"
+    sys.exit(main())

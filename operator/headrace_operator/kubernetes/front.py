@@ -1,0 +1,97 @@
+"""What the operator does for one LLMRouter when it is its turn."""
+
+import asyncio
+from collections.abc import Sequence
+
+from headrace_api.resources import LLMRouter
+from headrace_operator.kubernetes import prune, report, workers, writing
+from headrace_operator.kubernetes.agenda import Lane
+from headrace_operator.kubernetes.apply import Wanted
+from headrace_operator.kubernetes.cache import Key
+from headrace_operator.kubernetes.kinds import LLM_ROUTERS
+from headrace_operator.kubernetes.making import Maker
+from headrace_operator.kubernetes.memory import Memory, Rendered, Written
+from headrace_operator.kubernetes.observe import router_phase
+from headrace_operator.kubernetes.queue import Again
+from headrace_operator.kubernetes.tools import Tools
+from headrace_operator.objects import Lane as ChildLane
+from headrace_operator.objects import router_children
+
+
+class FrontTurn:
+    """One turn for one LLMRouter.
+
+    Args:
+        tools: what all turns share.
+        key: of the resource.
+        memory: of the resource.
+        router: the resource.
+    """
+
+    def __init__(self, tools: Tools, key: Key, memory: Memory, router: LLMRouter) -> None:
+        self._tools = tools
+        self._key = key
+        self._memory = memory
+        self._router = router
+        self._site = tools.site()
+        self._now = asyncio.get_running_loop().time()
+        self._maker = Maker(tools.session, tools.applier, memory, self._now)
+
+    async def take(self) -> Again | None:
+        """Make its objects, remove what it wants no more, report."""
+        children = self._render()
+        await self._maker.require_owner(LLM_ROUTERS, self._key, children)
+        for child in children:
+            await self._maker.make(child)
+        if not self._maker.problems(children):
+            wanted = {child.wanted.place for child in children}
+            for kind, item in list(prune.unwanted(self._key, self._memory.uid, self._tools.cache, wanted)):
+                await self._tools.applier.delete(kind, item)
+        return await self._report(children)
+
+    def _render(self) -> tuple[Rendered, ...]:
+        rendered_for = (self._site, self._memory.generation)
+        if self._memory.rendered_for != rendered_for:
+            self._memory.rendered = tuple(
+                Rendered(Wanted.of(child.manifest), child.lane is ChildLane.LATER, child.once)
+                for child in router_children(self._router, self._site)
+            )
+            self._memory.rendered_for = rendered_for
+        return self._memory.rendered
+
+    async def _report(self, children: Sequence[Rendered]) -> Again | None:
+        memory, tools = self._memory, self._tools
+        body = tools.resources.get(self._key) or {}
+        before = memory.status or Written(body.get("status") or {}, self._now - writing.EVERY_S)
+        phase, failure = router_phase(self._key, tools.cache) or (None, None)
+        missing, waiting = self._tiers()
+        status = report.router_status(
+            self._router,
+            phase,
+            failure.message if failure is not None else "",
+            missing=missing,
+            waiting=waiting,
+            problems=[str(error) for error in self._maker.problems(children)],
+            previous=before.status,
+            now=workers.stamp(),
+        )
+        place = self._key.namespace, self._key.name
+        memory.status, again_s = await writing.write(
+            tools.session, LLM_ROUTERS, place, status, before=before, now=self._now
+        )
+        if memory.status is not before:
+            await writing.note(tools.events, self._key, memory, before.status, status)
+        due = [pause for pause in (again_s, self._maker.again_s()) if pause is not None]
+        return Again(min(due), Lane.LOW) if due else None
+
+    def _tiers(self) -> tuple[list[str], list[str]]:
+        """Return sentences on tiers whose LLMDeployment is missing, and on those whose is not Ready."""
+        missing, waiting = [], []
+        for tier in self._router.spec.tiers:
+            body = self._tools.resources.get(Key("LLMDeployment", self._key.namespace, tier.deployment))
+            named = f"tier {tier.name} names LLMDeployment {tier.deployment}, which"
+            if body is None:
+                missing.append(f"{named} is not in namespace {self._key.namespace}; create it or change the tier")
+            elif report.condition_of(body.get("status") or {}, "Ready").get("status") != "True":
+                waiting.append(f"{named} is not Ready")
+        return missing, waiting

@@ -1,0 +1,185 @@
+"""The operator as a whole: what it watches, whose turn it is, and whether it may act."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from headrace_api.names import LABEL_MANAGED_BY, MANAGER
+from headrace_operator.desired import Template
+from headrace_operator.http.client import Client
+from headrace_operator.http.probe import Handoff, try_handoff
+from headrace_operator.kubernetes import report
+from headrace_operator.kubernetes.agenda import Lane
+from headrace_operator.kubernetes.apply import Applier
+from headrace_operator.kubernetes.backend import Backend
+from headrace_operator.kubernetes.cache import Cache, Key
+from headrace_operator.kubernetes.credentials import Credentials
+from headrace_operator.kubernetes.election import Terms
+from headrace_operator.kubernetes.events import Events
+from headrace_operator.kubernetes.kinds import CHILDREN, NODES, Kind
+from headrace_operator.kubernetes.lease import Lease
+from headrace_operator.kubernetes.metrics import Metrics
+from headrace_operator.kubernetes.objects import Item
+from headrace_operator.kubernetes.queue import Again, WorkQueue
+from headrace_operator.kubernetes.resources import Resources
+from headrace_operator.kubernetes.session import Session
+from headrace_operator.kubernetes.tools import Tools
+from headrace_operator.kubernetes.verify import Probe, Trials
+from headrace_operator.kubernetes.watch import Watcher
+from headrace_operator.objects import Site
+from headrace_operator.objects.resources import GPU
+from headrace_operator.observed import Worker
+
+logger = logging.getLogger(__name__)
+
+_RESYNC_S: Final = 600.0
+"""Each resource gets a turn this often though nothing has changed; nothing is written then, unless news were lost."""
+_LOOK_S: Final = 30.0
+
+
+class Operator:
+    """Reconciles the resources that it is told of; `run` is its life.
+
+    Args:
+        credentials: of the API server.
+        identity: of this process, unlike that of any other.
+        site: what is known of the cluster; whether it has GPUs is found out where `nodes` is set.
+        namespaces: that it serves; empty: all.
+        lease: namespace and name of the Lease that makes one of several operators lead.
+        key: secret of this installation, the same for all its operators.
+        terms: of the Lease.
+        nodes: watch nodes, to see whether some offer GPUs.
+        probe: tries a hand-off; the default sends a real request.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        identity: str,
+        site: Site,
+        namespaces: Sequence[str],
+        lease: tuple[str, str],
+        key: bytes,
+        terms: Terms | None = None,
+        nodes: bool = True,
+        probe: Probe | None = None,
+    ) -> None:
+        self.metrics = Metrics()
+        self.resources = Resources()
+        self._identity = identity
+        self._site = site
+        self._scopes: tuple[str | None, ...] = tuple(namespaces) or (None,)
+        self._nodes = nodes
+        self._reader = Session(credentials, identity=identity, count=self.metrics.call)
+        self.lease = Lease(self._reader, *lease, identity, terms)
+        self._writer = Session(credentials, identity=identity, count=self.metrics.call, leadership_s=self.lease.left_s)
+        self.cache = Cache(self._changed)
+        self.queue: WorkQueue[Key] = WorkQueue(self._work)
+        client = Client(deadline_s=2.0)
+        self._trials = Trials(probe or _real_probe(client), self.queue.add)
+        self._backend = Backend(
+            Tools(
+                session=self._writer,
+                cache=self.cache,
+                applier=Applier(self._writer, self.cache),
+                resources=self.resources,
+                events=Events(self._writer, identity),
+                client=client,
+                trials=self._trials,
+                site=lambda: self._site,
+                key=key,
+            )
+        )
+        self.metrics.watch(
+            lambda: self.queue.depth, lambda: self.lease.left_s() > 0, lambda: len(self.resources.listed())
+        )
+
+    def take(self, kind: str, body: Mapping[str, Any], *, gone: bool) -> None:
+        """Take news of a resource: a new one, a changed one, or (`gone`) one that was deleted."""
+        key = Key(kind, body["metadata"]["namespace"], body["metadata"]["name"])
+        known = self.resources.get(key)
+        if gone:
+            self.resources.drop(key)
+        if gone or self.resources.put(key, body):
+            self.queue.add(key, fresh=True)
+        if gone or known is None or _ready(known) != _ready(body):
+            for router in self.resources.routers_of(key):
+                self.queue.add(router)
+
+    async def run(self) -> None:
+        """Watch, and act while leading, until cancelled."""
+        async with self._reader, self._writer, asyncio.TaskGroup() as tasks:
+            watchers: list[Watcher[Any]] = [
+                Watcher(self._reader, self.cache, kind, scope, f"{LABEL_MANAGED_BY}={MANAGER}")
+                for kind in CHILDREN
+                for scope in self._scopes
+            ]
+            if self._nodes:
+                watchers.append(Watcher(self._reader, self.cache, NODES))
+            running = [tasks.create_task(watcher.run(), name="watch") for watcher in watchers]
+            try:
+                for watcher in watchers:
+                    await watcher.synced.wait()
+                await self.lease.run(self._lead)
+            finally:
+                for task in running:
+                    task.cancel()
+
+    async def _lead(self) -> None:
+        """Give every resource its turn, and from then on those that have news."""
+        self._look_at_nodes()
+        for key in self.resources.listed():
+            self.queue.add(key, fresh=True)
+        resync = asyncio.ensure_future(self._resync())
+        try:
+            await self.queue.run()
+        finally:
+            resync.cancel()
+            await self._trials.close()
+
+    async def _resync(self) -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self._look_at_nodes()
+            if time.monotonic() - last >= _RESYNC_S:
+                last = time.monotonic()
+                for key in self.resources.listed():
+                    self.queue.add(key, Lane.LOW)
+
+    def _look_at_nodes(self) -> None:
+        """Note that some node offers GPUs. That none does any more is no news: nodes with GPUs come and go."""
+        if self._site.nvidia or not any(node.status.allocatable.get(GPU, "0") != "0" for node in self.cache.all(NODES)):
+            return
+        logger.info("some node offers %s: accelerator auto means nvidia from now", GPU)
+        self._site = replace(self._site, nvidia=True)
+        for key in self.resources.listed():
+            self.queue.add(key, Lane.LOW)
+
+    def _changed(self, key: Key, kind: Kind[Any], old: Item | None, new: Item | None) -> None:
+        if self.resources.get(key) is not None:
+            self.queue.add(key, self._backend.changed(key, kind, old, new))
+
+    async def _work(self, key: Key, lane: Lane) -> Again | None:
+        began, outcome = time.monotonic(), "error"
+        try:
+            again = await self._backend.work(key, lane)
+            outcome = "done" if again is None else "again"
+            return again
+        finally:
+            self.metrics.reconcile(key.kind, lane.name.lower(), outcome, time.monotonic() - began)
+
+
+def _ready(body: Mapping[str, Any]) -> object:
+    return report.condition_of(body.get("status") or {}, "Ready").get("status")
+
+
+def _real_probe(client: Client, deadline_s: float = 60.0) -> Probe:
+    async def probe(prefill: Worker, decode: Worker, template: Template) -> Handoff:
+        return await try_handoff(client, prefill, decode, template, deadline_s)
+
+    return probe

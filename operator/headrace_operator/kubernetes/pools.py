@@ -1,0 +1,71 @@
+"""LLMPools: their numbers, written once each through `scale`, and their statuses."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from headrace_operator.desired import Desired, Role
+from headrace_operator.kubernetes import report, writing
+from headrace_operator.kubernetes.kinds import POOLS
+from headrace_operator.kubernetes.making import Maker
+from headrace_operator.kubernetes.memory import Memory, Rendered, Written
+from headrace_operator.kubernetes.numbers import Number
+from headrace_operator.kubernetes.objects import PoolItem
+from headrace_operator.kubernetes.tools import Tools
+from headrace_operator.objects import Owner
+from headrace_operator.observed import Observed
+
+
+async def hold_number(tools: Tools, maker: Maker, child: Rendered, held: Mapping[Role, Number]) -> None:
+    """Make an LLMPool and write its number, where one is due.
+
+    A new pool carries the note of its number from the start, and shows by its missing number that it is still to be
+    written. A number that changes is written before the note, so that an end in between writes it twice, never not.
+    """
+    place = child.wanted.namespace, child.wanted.name
+    item = tools.cache.get(POOLS, *place)
+    if item is None:
+        await maker.make(child)
+        item = tools.cache.get(POOLS, *place)
+    number = next((one for role, one in held.items() if item is not None and role == item.spec.role), None)
+    if item is not None and number is not None and number.write:
+        version = await tools.session.scale(POOLS, *place, number.replicas)
+        tools.cache.learn(POOLS, _numbered(item, number.replicas, version))
+    await maker.make(child)
+
+
+async def report_pools(
+    tools: Tools, memory: Memory, owner: Owner, desired: Desired, observed: Observed, *, now: float
+) -> float | None:
+    """Write the statuses of LLMPools; return after how long the rest of the changes is due."""
+    due = []
+    items = {item.spec.role: item for item in tools.cache.all(POOLS) if _serves(item, owner)}
+    for pool in desired.pools:
+        item = items.get(pool.role)
+        if item is None or item.metadata.deletion_timestamp is not None:
+            continue
+        status = report.pool_status(owner, pool, observed, item.metadata.generation)
+        name = item.metadata.name
+        before = memory.pool_status.get(name) or Written(_told(item), now - writing.EVERY_S)
+        memory.pool_status[name], again_s = await writing.write(
+            tools.session, POOLS, (owner.namespace, name), status, before=before, now=now
+        )
+        due.append(again_s)
+    return min((one for one in due if one is not None), default=None)
+
+
+def _numbered(item: PoolItem, replicas: int, version: str) -> PoolItem:
+    """Return an LLMPool as it is after its number was written."""
+    metadata = msgspec.structs.replace(item.metadata, resource_version=version)
+    return msgspec.structs.replace(item, metadata=metadata, spec=msgspec.structs.replace(item.spec, replicas=replicas))
+
+
+def _serves(item: PoolItem, owner: Owner) -> bool:
+    return item.metadata.namespace == owner.namespace and item.spec.deployment == owner.name
+
+
+def _told(item: PoolItem) -> dict[str, Any]:
+    """Return the status that an LLMPool carries."""
+    status: dict[str, Any] = msgspec.to_builtins(item.status) if item.status is not None else {}
+    return status

@@ -1,0 +1,72 @@
+"""What is done to workers that run: more or fewer of an old revision, its end, and the gate to traffic."""
+
+from datetime import UTC, datetime
+
+from headrace_api.names import CONDITION_KV_TRANSFER, LABEL_ROLE
+from headrace_operator.desired import Desired, PoolKey
+from headrace_operator.kubernetes import gates
+from headrace_operator.kubernetes.cache import Key
+from headrace_operator.kubernetes.errors import NotFoundError
+from headrace_operator.kubernetes.kinds import DEPLOYMENTS, PODS
+from headrace_operator.kubernetes.objects import DeploymentItem
+from headrace_operator.kubernetes.observe import key_of
+from headrace_operator.kubernetes.tools import Tools
+from headrace_operator.observed import Observed
+from headrace_operator.routing import endpoints
+
+
+async def scale(tools: Tools, key: Key, uid: str, pool: PoolKey, replicas: int) -> None:
+    """Hold another number of workers of a revision that is on its way out."""
+    item = _find(tools, key, uid, pool)
+    if item is not None:
+        body = {"spec": {"replicas": replicas}}
+        answer = await tools.session.merge(DEPLOYMENTS, key.namespace, item.metadata.name, body)
+        tools.cache.learn(DEPLOYMENTS, answer)
+
+
+async def remove(tools: Tools, key: Key, uid: str, pool: PoolKey) -> None:
+    """Remove a revision whose workers have all ended."""
+    item = _find(tools, key, uid, pool)
+    if item is not None:
+        await tools.applier.delete(DEPLOYMENTS, item)
+
+
+async def set_gates(tools: Tools, key: Key, desired: Desired, observed: Observed) -> None:
+    """Open and close pods to traffic; while the router ends, its list is left as it is."""
+    if desired.router is None and observed.router is not None:
+        return
+    names = {worker.name for worker in observed.workers}
+    pods = [pod for pod in tools.cache.of(PODS, key) if pod.metadata.name in names]
+    for gate in gates.changes(pods, endpoints(desired, observed), observed):
+        body = {"status": {"conditions": [_condition(gate)]}}
+        try:
+            answer = await tools.session.merge(
+                PODS, key.namespace, gate.pod, body, subresource="status", strategic=True
+            )
+        except NotFoundError:
+            continue
+        tools.cache.learn(PODS, answer)
+
+
+def _condition(gate: gates.Gate) -> dict[str, str]:
+    return {
+        "type": CONDITION_KV_TRANSFER,
+        "status": "True" if gate.open else "False",
+        "reason": gate.reason,
+        "message": gate.message,
+        "lastTransitionTime": stamp(),
+    }
+
+
+def _find(tools: Tools, key: Key, uid: str, pool: PoolKey) -> DeploymentItem | None:
+    """Return the Deployment of a revision, if it is ours."""
+    for item in tools.cache.of(DEPLOYMENTS, key):
+        controller = item.metadata.controller
+        if LABEL_ROLE in item.metadata.labels and key_of(key.name, item) == pool:
+            return item if controller is not None and controller.uid == uid else None
+    return None
+
+
+def stamp() -> str:
+    """Return the time as conditions have it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
