@@ -48,7 +48,7 @@ class KindCluster(OwnedCluster):
         progress: Takes lines for the person who waits.
         mounts: Folders of this machine that the node sees, by their path in the node.
         images: Builds images with the engine and returns their names, for the node to have from its start where the
-            engine is our own.
+            engine is our own. Left out: those of the last time.
     """
 
     provider = "kind"
@@ -188,10 +188,11 @@ class KindCluster(OwnedCluster):
 
     def _image_store(self, engine: Engine, image: str) -> dict[str, str]:
         """Return the mount that gives the node its images; none where the engine is not ours and its disk elsewhere."""
-        if self._images is None or self._state().network is None:
+        if self._state().network is None:
             return {}
-        folder = store.node_store(self._home, engine, image, self._images(engine), self._progress)
-        return {store.CONTAINERD_ROOT: folder}
+        images, log = self._images and self._images(engine), self._home.build_logs / "store.log"
+        folder = store.node_store(engine, image, images, log=log, progress=self._progress)
+        return {} if folder is None else {store.CONTAINERD_ROOT: folder}
 
     def _node_image(self, engine: Engine) -> tuple[str, bool]:
         """Return the node image to use, and whether it is kind's own."""

@@ -21,35 +21,49 @@ if TYPE_CHECKING:
 
     from e2e.cluster.command import Progress
     from e2e.cluster.engine import Engine
-    from e2e.cluster.home import Home
 
 CONTAINERD_ROOT: Final = "/var/lib/containerd"
 
 _VOLUME: Final = "headrace-images"
 _MOUNT: Final = ("--network=none", "--volume", f"{_VOLUME}:/store")
+_DRAFT: Final = ".new"
 _FILL_TIMEOUT_S: Final = 1200.0
 _COPY_TIMEOUT_S: Final = 300.0
 
 
-def node_store(home: Home, engine: Engine, node: str, images: Sequence[str], progress: Progress) -> str:
+def node_store(engine: Engine, node: str, images: Sequence[str] | None, *, log: Path, progress: Progress) -> str | None:
     """Return the folder to mount at `CONTAINERD_ROOT` of one node; another node may not run with it.
 
     Args:
-        home: Where logs lie.
         engine: Our own container engine: its volumes are folders of this machine.
         node: The node's image.
         images: Images of the engine. Where only their last layers are others than the last time, the node is given the
-            old ones, which have all other layers.
+            old ones, which have all other layers. None: those of the last time; where there are none, None is returned.
+        log: Where what is called writes.
         progress: Takes lines for the person who waits.
     """
-    key = _key(engine, node, images)
     engine.docker("volume", "create", _VOLUME)
-    if not _holds(engine, node, f"test -d /store/{key}"):
+    kept = _script(engine, node, "ls /store").split()
+    found = engine.docker("image", "inspect", "--format", "{{.Id}}", node)
+    key = last_kept(kept, found) if images is None else store_key(found, _layers(engine, images))
+    if key is None:
+        return None
+    if key not in kept:
         progress("unpacking images for nodes; this is kept for the next clusters")
-        _fill(engine, node, key, images, log=home.build_logs / "store.log", progress=progress)
+        _fill(engine, node, key, images or (), log=log, progress=progress)
     _script(engine, node, copy_script(key))
     place = engine.docker("volume", "inspect", "--format", "{{.Mountpoint}}", _VOLUME).strip()
     return f"{place}/run"
+
+
+def store_key(node: str, layers: Sequence[Sequence[str]]) -> str:
+    """Return the name of what is kept for a node of this image: other layers than the last ones give another name."""
+    return f"{_digest(node)}-{_digest([each[:-1] for each in layers])}"
+
+
+def last_kept(kept: Sequence[str], node: str) -> str | None:
+    """Return which of the names is for a node of this image."""
+    return next((name for name in kept if name.startswith(f"{_digest(node)}-") and not name.endswith(_DRAFT)), None)
 
 
 def clear(engine: Engine, node: str) -> None:
@@ -65,7 +79,9 @@ def copy_script(key: str) -> str:
 
 
 def _fill(engine: Engine, node: str, key: str, images: Sequence[str], *, log: Path, progress: Progress) -> None:
-    start = f"rm -rf /store/*; cp -a {CONTAINERD_ROOT} /store/{key}.new; exec containerd --root /store/{key}.new"
+    start = (
+        f"rm -rf /store/*; cp -a {CONTAINERD_ROOT} /store/{key}{_DRAFT}; exec containerd --root /store/{key}{_DRAFT}"
+    )
     command = ("run", "--detach", "--privileged", *_MOUNT, "--entrypoint=sh", node, "-ec", start)
     container = engine.docker(*command).strip()
     try:
@@ -82,16 +98,16 @@ def _fill(engine: Engine, node: str, key: str, images: Sequence[str], *, log: Pa
         engine.docker("stop", container)
     finally:
         engine.docker("rm", "--force", "--volumes", container)
-    _script(engine, node, f"mv /store/{key}.new /store/{key}")
+    _script(engine, node, f"mv {draft} /store/{key}")
 
 
-def _key(engine: Engine, node: str, images: Sequence[str]) -> str:
-    """Return a digest over the layers that are to be there: all but the last of each image."""
-    layers = [
-        json.loads(engine.docker("image", "inspect", "--format", "{{json .RootFS.Layers}}", one)) for one in images
-    ]
-    layers = [node, *(each[:-1] for each in layers)]
-    return hashlib.sha256(json.dumps(layers).encode()).hexdigest()[:16]
+def _layers(engine: Engine, images: Sequence[str]) -> list[list[str]]:
+    inspect = ("image", "inspect", "--format", "{{json .RootFS.Layers}}")
+    return [json.loads(engine.docker(*inspect, image)) for image in images]
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
 
 
 def _answers(engine: Engine, container: str) -> bool:
@@ -102,13 +118,6 @@ def _answers(engine: Engine, container: str) -> bool:
     return True
 
 
-def _holds(engine: Engine, node: str, script: str) -> bool:
-    try:
-        _script(engine, node, script)
-    except CommandError:
-        return False
-    return True
-
-
-def _script(engine: Engine, node: str, script: str) -> None:
-    engine.docker("run", "--rm", *_MOUNT, "--entrypoint=sh", node, "-ec", script, timeout_s=_COPY_TIMEOUT_S)
+def _script(engine: Engine, node: str, script: str) -> str:
+    """Run a script of the shell in the volume and return what it printed."""
+    return engine.docker("run", "--rm", *_MOUNT, "--entrypoint=sh", node, "-ec", script, timeout_s=_COPY_TIMEOUT_S)

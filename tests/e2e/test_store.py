@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 from e2e.cluster import node
-from e2e.cluster.store import copy_script
+from e2e.cluster.store import copy_script, last_kept, store_key
 
 
 def test_a_copy_shares_layers_and_has_databases_of_its_own(tmp_path: Path) -> None:
@@ -21,6 +21,19 @@ def test_a_copy_shares_layers_and_has_databases_of_its_own(tmp_path: Path) -> No
     assert not (tmp_path / "run" / "meta.db").samefile(database)
     assert (tmp_path / "run" / "meta.db").read_text() == "database"
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["meta.db", "snapshots"]
+
+
+def test_what_is_kept_serves_all_images_whose_last_layers_alone_differ() -> None:
+    key = store_key("node", [["base", "packages", "code"]])
+    assert key == store_key("node", [["base", "packages", "other code"]])
+    assert key != store_key("node", [["base", "other packages", "code"]])
+    assert key != store_key("other node", [["base", "packages", "code"]])
+
+
+def test_a_node_takes_what_was_kept_last_for_its_image_and_no_draft() -> None:
+    other, draft, mine = store_key("other", []), store_key("node", [["a", "b"]]), store_key("node", [])
+    assert last_kept([other, f"{draft}.new", mine], "node") == mine
+    assert last_kept([other, f"{draft}.new"], "node") is None
 
 
 def test_only_our_own_volumes_that_no_claim_holds_are_made_anew() -> None:
