@@ -98,7 +98,7 @@ def _fill(engine: Engine, node: str, key: str, images: Sequence[str], *, log: Pa
         engine.docker("stop", container)
     finally:
         engine.docker("rm", "--force", "--volumes", container)
-    _script(engine, node, f"mv {draft} /store/{key}")
+    _script(engine, node, f"mv /store/{key}{_DRAFT} /store/{key}")
 
 
 def _layers(engine: Engine, images: Sequence[str]) -> list[list[str]]:

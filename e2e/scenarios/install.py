@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,8 @@ CRDS: Final = Path(__file__).parents[2] / "crds"
 
 _ESTABLISHED_TIMEOUT_S: Final = 60
 _READY_TIMEOUT_S: Final = 120.0
-_PORT: Final = 8090
+_PORT: Final = 8080
+_KEY_FOLDER: Final = "/etc/headrace/operator"
 
 
 def install_resources(kubectl: Kubectl) -> None:
@@ -50,6 +52,8 @@ def install_operator(
     space = Space(kubectl, namespace)
     kubectl.apply([namespace_object(namespace)])
     kubectl.apply([account(namespace), *roles(namespace, watched)])
+    if space.find("secret", NAME) is None:
+        space.run("create", "secret", "generic", NAME, f"--from-literal=key={secrets.token_hex(32)}")
     space.apply(deployment(images, namespace, watched, replicas=1))
     wait_operator(space)
     return space
@@ -115,23 +119,22 @@ def deployment(images: Images, namespace: str, watched: str | None, *, replicas:
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "headrace_operator"],
         "args": arguments(images, watched),
-        "env": [
-            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-            {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
-        ],
         "ports": [{"name": "http", "containerPort": _PORT}],
         "readinessProbe": {**probe, "periodSeconds": 1},
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
         "resources": {"requests": {"cpu": "100m", "memory": "192Mi"}},
         "securityContext": CONTAINER,
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "key", "mountPath": _KEY_FOLDER, "readOnly": True},
+        ],
     }
     pod: Object = {
         "serviceAccountName": NAME,
         "securityContext": POD,
         "terminationGracePeriodSeconds": 30,
         "containers": [container],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "key", "secret": {"secretName": NAME}}],
     }
     return {
         "apiVersion": "apps/v1",
@@ -147,5 +150,5 @@ def deployment(images: Images, namespace: str, watched: str | None, *, replicas:
 
 def arguments(images: Images, watched: str | None) -> Sequence[str]:
     """Return the operator's flags."""
-    flags = ["--worker-image", images.worker, "--router-image", images.router, "--port", str(_PORT)]
-    return [*flags, *(["--namespace", watched] if watched is not None else [])]
+    flags = ["--worker-image", images.worker, "--router-image", images.router, "--key-file", f"{_KEY_FOLDER}/key"]
+    return [*flags, *(["--namespaces", watched] if watched is not None else [])]
