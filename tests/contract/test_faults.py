@@ -170,6 +170,22 @@ def test_a_decode_worker_that_is_killed_in_mid_stream_costs_no_answer(
     victim.await_rest()
 
 
+@pytest.mark.parametrize("part", ["leader", "engine"])
+def test_requests_that_come_when_the_only_decode_worker_has_just_died_wait_for_the_next_one(
+    victim: Service, reference: Reference, part: str
+) -> None:
+    decode = victim.worker("decode")
+    chats = prompts.long(f"after the {part}", (2,) * 6)
+    bodies = [chat("smollm2", messages) for messages in chats]
+    (engine,) = set(group(decode.pid)) - {decode.pid}
+    os.kill({"leader": decode.pid, "engine": engine}[part], signal.SIGKILL)
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        answers = list(pool.map(partial(ask, victim.url), bodies))
+    reference.check(chats, answers)
+    eventually(lambda: victim.replaced(decode), "the decode worker is back and verified")
+    victim.await_rest()
+
+
 @pytest.mark.parametrize(("phase", "sentences"), [("prefill", 20), ("stream", 2)])
 def test_clients_that_leave_free_everything_within_a_second(victim: Service, phase: str, sentences: int) -> None:
     workers, decode = victim.workers(), victim.worker("decode")
