@@ -17,6 +17,7 @@ import kopf
 from headrace_api.names import GROUP, VERSION
 from headrace_operator.kubernetes.credentials import Credentials, load
 from headrace_operator.kubernetes.election import Terms
+from headrace_operator.kubernetes.lease import Candidate
 from headrace_operator.kubernetes.operator import Operator
 from headrace_operator.kubernetes.surface import surface
 from headrace_operator.settings import OperatorSettings, parse_settings
@@ -88,14 +89,13 @@ def build(given: OperatorSettings, credentials: Credentials, **options: Any) -> 
     duration_s = given.lease_duration_s
     if given.key_file is None:
         logger.warning("no --key-file is given: what an earlier operator knew of workers' secrets is lost to this one")
+    terms = Terms(duration_s, renew_s=duration_s * 2 / 3, retry_s=duration_s / 8)
     return Operator(
         credentials,
-        identity=given.identity,
+        Candidate(given.identity, namespace, given.lease_name, terms),
         site=given.site(namespace),
         namespaces=given.served,
-        lease=(namespace, given.lease_name),
         key=given.key(),
-        terms=Terms(duration_s, renew_s=duration_s * 2 / 3, retry_s=duration_s / 8),
         nodes=given.gpus == "auto" and not given.served,
         **options,
     )

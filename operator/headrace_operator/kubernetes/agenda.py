@@ -104,7 +104,7 @@ class Agenda(Generic[K]):
         if again is not None:
             self._put(key, now + again[0], again[1])
 
-    def fail(self, key: K, now: float, jitter: float, at_least_s: float = 0.0) -> float:
+    def fail(self, key: K, now: float, jitter: float, *, at_least_s: float = 0.0, at_most_s: float = _MOST_S) -> float:
         """Note that the work on a key has failed and return after how long it is tried again.
 
         Args:
@@ -112,9 +112,10 @@ class Agenda(Generic[K]):
             now: the time.
             jitter: from [0, 1).
             at_least_s: a pause that somebody else asks for.
+            at_most_s: a bound on the pause, for what will pass soon.
         """
         self._failures[key] += 1
-        pause = max(at_least_s, backoff_s(self._failures[key], _FIRST_S, _MOST_S, jitter))
+        pause = max(at_least_s, backoff_s(self._failures[key], _FIRST_S, at_most_s, jitter))
         lane = self._running.get(key, Lane.NORMAL)
         self._end(key, not_before=now + pause)
         self._put(key, now + pause, lane)

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,22 +26,32 @@ from headrace_operator.kubernetes.session import Session, encode
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Who wants to lead, and by which lease."""
+
+    identity: str
+    """Unlike that of any other candidate."""
+    namespace: str
+    """Of the lease."""
+    name: str
+    """Of the lease."""
+    terms: Terms = field(default_factory=Terms)
+
+
 class Lease:
-    """One candidate for leadership.
+    """One candidate's way to leadership.
 
     Args:
         session: whose writes are not bound to leadership.
-        namespace: of the lease.
-        name: of the lease.
-        identity: of this candidate, unlike that of any other.
-        terms: see there.
+        candidate: see there.
     """
 
-    def __init__(self, session: Session, namespace: str, name: str, identity: str, terms: Terms | None = None) -> None:
+    def __init__(self, session: Session, candidate: Candidate) -> None:
         self._session = session
-        self._namespace = namespace
-        self._name = name
-        self._election = Election(identity, terms or Terms())
+        self._namespace = candidate.namespace
+        self._name = candidate.name
+        self._election = Election(candidate.identity, candidate.terms)
         self._version = ""
 
     def left_s(self) -> float:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -17,10 +17,9 @@ from headrace_operator.kubernetes.apply import Applier
 from headrace_operator.kubernetes.backend import Backend
 from headrace_operator.kubernetes.cache import Cache, Key
 from headrace_operator.kubernetes.credentials import Credentials
-from headrace_operator.kubernetes.election import Terms
 from headrace_operator.kubernetes.events import Events
 from headrace_operator.kubernetes.kinds import CHILDREN, NODES, Kind
-from headrace_operator.kubernetes.lease import Lease
+from headrace_operator.kubernetes.lease import Candidate, Lease
 from headrace_operator.kubernetes.metrics import Metrics
 from headrace_operator.kubernetes.objects import Item
 from headrace_operator.kubernetes.queue import Again, WorkQueue
@@ -45,38 +44,36 @@ class Operator:
 
     Args:
         credentials: of the API server.
-        identity: of this process, unlike that of any other.
+        candidate: for leadership; its identity is that of this process everywhere.
         site: what is known of the cluster; whether it has GPUs is found out where `nodes` is set.
         namespaces: that it serves; empty: all.
-        lease: namespace and name of the Lease that makes one of several operators lead.
         key: secret of this installation, the same for all its operators.
-        terms: of the Lease.
         nodes: watch nodes, to see whether some offer GPUs.
         probe: tries a hand-off; the default sends a real request.
+        sessions: makes the session that writes; for tests.
     """
 
     def __init__(
         self,
         credentials: Credentials,
+        candidate: Candidate,
         *,
-        identity: str,
         site: Site,
         namespaces: Sequence[str],
-        lease: tuple[str, str],
         key: bytes,
-        terms: Terms | None = None,
         nodes: bool = True,
         probe: Probe | None = None,
+        sessions: Callable[..., Session] = Session,
     ) -> None:
         self.metrics = Metrics()
         self.resources = Resources()
-        self._identity = identity
         self._site = site
         self._scopes: tuple[str | None, ...] = tuple(namespaces) or (None,)
         self._nodes = nodes
-        self._reader = Session(credentials, identity=identity, count=self.metrics.call)
-        self.lease = Lease(self._reader, *lease, identity, terms)
-        self._writer = Session(credentials, identity=identity, count=self.metrics.call, leadership_s=self.lease.left_s)
+        options: dict[str, Any] = {"identity": candidate.identity, "count": self.metrics.call}
+        self._reader = Session(credentials, **options)
+        self.lease = Lease(self._reader, candidate)
+        self._writer = sessions(credentials, leadership_s=self.lease.left_s, **options)
         self.cache = Cache(self._changed)
         self.queue: WorkQueue[Key] = WorkQueue(self._work)
         client = Client(deadline_s=2.0)
@@ -87,7 +84,7 @@ class Operator:
                 cache=self.cache,
                 applier=Applier(self._writer, self.cache),
                 resources=self.resources,
-                events=Events(self._writer, identity),
+                events=Events(self._writer, candidate.identity),
                 client=client,
                 trials=self._trials,
                 site=lambda: self._site,

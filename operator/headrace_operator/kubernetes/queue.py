@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 from headrace_operator.errors import OperatorError
 from headrace_operator.kubernetes.agenda import Agenda, Lane
-from headrace_operator.kubernetes.errors import NotLeadingError, TooManyError
+from headrace_operator.kubernetes.errors import ConflictError, NotLeadingError, TooManyError
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +17,9 @@ K = TypeVar("K", bound=Hashable)
 
 ROOM: Final = {Lane.URGENT: 4, Lane.NORMAL: 6, Lane.LOW: 3}
 """More at once make the API server slower for all of them."""
+
+_CONFLICT_S: Final = 1.0
+"""Somebody else's write came first: another look shows it, and waiting longer shows no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,11 @@ class WorkQueue(Generic[K]):
     def depth(self) -> int:
         """Keys that wait."""
         return self._agenda.depth
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs and nothing waits, not even for later."""
+        return not self._agenda.depth and not self._agenda.running
 
     def add(self, key: K, lane: Lane = Lane.NORMAL, *, after_s: float = 0.0, fresh: bool = False) -> None:
         """Ask for work on a key; see `Agenda.add`."""
@@ -83,7 +91,7 @@ class WorkQueue(Generic[K]):
     async def _do(self, key: K, lane: Lane) -> None:
         """Do one piece of work; its failure is the key's own and never ends the queue."""
         again, failed = None, True
-        at_least_s = 0.0
+        pause: dict[str, float] = {}
         try:
             async with asyncio.timeout(self._deadline_s):
                 again = await self._work(key, lane)
@@ -92,14 +100,18 @@ class WorkQueue(Generic[K]):
             logger.info("%s is left as it is: %s", key, error)
         except TimeoutError:
             logger.warning("%s: the work did not end within %.0f s", key, self._deadline_s)
+        except ConflictError as error:
+            pause = {"at_most_s": _CONFLICT_S}
+            logger.info("%s: %s", key, error)
         except OperatorError as error:
-            at_least_s = (error.retry_after_s or 0.0) if isinstance(error, TooManyError) else 0.0
+            if isinstance(error, TooManyError) and error.retry_after_s is not None:
+                pause = {"at_least_s": error.retry_after_s}
             logger.warning("%s: %s", key, error)
         except Exception:
             logger.exception("%s: the work failed in a way that is a fault of the operator", key)
         finally:
             if failed:
-                self._agenda.fail(key, self._now(), random.random(), at_least_s)  # noqa: S311 - spreads the load
+                self._agenda.fail(key, self._now(), random.random(), **pause)  # noqa: S311 - spreads the load
             else:
                 self._agenda.finish(key, self._now(), None if again is None else (again.after_s, again.lane))
             self._news.set()

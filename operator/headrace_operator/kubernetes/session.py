@@ -82,6 +82,7 @@ class Request:
 
 
 _change_decoder = msgspec.json.Decoder(_Change)
+_item_decoder = msgspec.json.Decoder(Item)
 _error_decoder = msgspec.json.Decoder(_ErrorObject)
 
 
@@ -283,7 +284,11 @@ class Session:
                 failure = _error_decoder.decode(change.object)
                 text = f"the watch of {kind.plural} ended: {failure.message}"
                 raise GoneError(text) if failure.code == 410 else UnavailableError(text)
-            yield change.type, decoder.decode(change.object)
+            if change.type == "BOOKMARK":
+                # It has a version and is no object: what is required of one is null.
+                yield change.type, kind.item(metadata=_item_decoder.decode(change.object).metadata)
+            else:
+                yield change.type, decoder.decode(change.object)
 
     async def _lines(self, kind: Kind[T], target: str, accept: str) -> AsyncIterator[bytes]:
         """Yield the lines of an answer without end, as they come."""

@@ -28,10 +28,10 @@ async def surface(host: str, port: int, healthy: Callable[[], bool], metrics: Me
     application = web.Application()
     application.router.add_get("/healthz", health)
     application.router.add_get("/metrics", figures)
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, shutdown_timeout=1.0)
+        site = web.TCPSite(runner, host, port)
         await site.start()
         yield f"http://{host}:{runner.addresses[0][1]}"
     finally:

@@ -17,7 +17,7 @@ from tests.operator.cluster.loop import eventually, run
 
 from headrace_operator.kubernetes.election import Terms
 from headrace_operator.kubernetes.kinds import CONFIG_MAPS, LEASES
-from headrace_operator.kubernetes.lease import Lease
+from headrace_operator.kubernetes.lease import Candidate, Lease
 from headrace_operator.kubernetes.session import Session, encode
 
 Connect = Callable[..., Any]
@@ -36,7 +36,7 @@ def test_leadership_passes_on_at_once_when_it_is_given_back(connect: Connect, na
         leads: list[str] = []
 
         async with connect() as session:
-            one, two = (Lease(session, namespace, "operator", name, Terms()) for name in ("one", "two"))
+            one, two = (Lease(session, Candidate(name, namespace, "operator")) for name in ("one", "two"))
 
             async def lead(name: str) -> None:
                 leads.append(name)
@@ -63,8 +63,8 @@ def test_leadership_passes_on_at_once_when_it_is_given_back(connect: Connect, na
 def test_who_cannot_renew_stops_before_another_can_lead(connect: Connect, namespace: str) -> None:
     async def main() -> None:
         async with connect() as healthy, connect() as cut:
-            one = Lease(cut, namespace, "operator", "one", TERMS)
-            two = Lease(healthy, namespace, "operator", "two", TERMS)
+            one = Lease(cut, Candidate("one", namespace, "operator", TERMS))
+            two = Lease(healthy, Candidate("two", namespace, "operator", TERMS))
             ended, began = asyncio.Event(), asyncio.Event()
 
             async def lead() -> None:
@@ -94,7 +94,7 @@ from headrace_operator.kubernetes.credentials import load
 from headrace_operator.kubernetes.election import Terms
 from headrace_operator.kubernetes.errors import ClusterError
 from headrace_operator.kubernetes.kinds import CONFIG_MAPS
-from headrace_operator.kubernetes.lease import Lease
+from headrace_operator.kubernetes.lease import Candidate, Lease
 from headrace_operator.kubernetes.session import Session, encode
 
 kubeconfig, namespace, name = sys.argv[1:]
@@ -102,7 +102,7 @@ kubeconfig, namespace, name = sys.argv[1:]
 async def main():
     credentials = await load(kubeconfig)
     async with Session(credentials, identity=name) as free:
-        lease = Lease(free, namespace, "operator", name, Terms(duration_s=3, renew_s=2, retry_s=0.3))
+        lease = Lease(free, Candidate(name, namespace, "operator", Terms(duration_s=3, renew_s=2, retry_s=0.3)))
         async with Session(credentials, identity=f"{name}-writes", leadership_s=lease.left_s) as session:
             async def lead():
                 number = 0
