@@ -12,6 +12,8 @@ FILES ?= examples/smollm2.yaml
 UP_FLAGS ?=
 PYTEST_FLAGS ?=
 CLUSTER ?=
+PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok
+only ?=
 CODE := benchmarks cli crds e2e operator router tests workers
 PACKAGES := cli crds operator router workers
 
@@ -45,6 +47,18 @@ format: $(VENV)/dev.stamp ## Format the code and write the generated files.
 bench: $(VENV)/dev.stamp ## Measure every figure beside its peer; writes benchmarks/results/latest.json and plots.
 	$(BIN)/python -m benchmarks
 
+.PHONY: bench-operator
+bench-operator: $(VENV)/dev.stamp cluster-programs ## Measure the operator beside a bare client, on a control plane with simulated nodes.
+	$(BIN)/python -m benchmarks reconcile
+
+.PHONY: e2e
+e2e: $(VENV)/dev.stamp ## Run the scenarios on a real kind cluster, or one of them: only=smoke. The first time builds a cluster's parts.
+	@exec $(BIN)/python -m e2e $(addprefix only=,$(only))
+
+.PHONY: cluster-programs
+cluster-programs: $(VENV)/dev.stamp ## Build the API server and what else tests use of Kubernetes (once, 15 minutes; needs Go).
+	@exec $(BIN)/python -m e2e.cluster build $(PROGRAMS)
+
 .PHONY: cluster-up
 cluster-up: $(VENV)/dev.stamp ## Give a Kubernetes to test on: CLUSTER=kind (default), api or existing; see e2e/README.md.
 	@exec $(BIN)/python -m e2e.cluster up $(addprefix --provider ,$(CLUSTER))
@@ -63,6 +77,10 @@ lock: $(VENV)/uv.stamp ## Resolve the dependencies anew and write the lock files
 	  --upgrade --extra cli --group editable pyproject.toml -o locks/run.txt
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --extra dev --group editable -c locks/run.txt pyproject.toml -o locks/dev.txt
+	for part in operator router worker; do \
+	  $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --extra $$part -c locks/run.txt pyproject.toml -o locks/$$part.txt; \
+	done
 
 .PHONY: clean
 clean: ## Remove the virtual environment, caches and build outputs of this folder.
