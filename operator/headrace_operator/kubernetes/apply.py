@@ -136,7 +136,9 @@ class Applier:
             return False
         try:
             item = await self._session.create(kind, wanted.namespace, wanted.body)
-        except ConflictError:
+        except ConflictError as error:
+            if not error.exists:
+                raise
             if kind is not SECRETS:
                 item = await self._session.read(kind, wanted.namespace, wanted.name)
                 _require_ours(item, wanted, owner_uid)

@@ -55,7 +55,11 @@ class NotFoundError(ClusterError):
 
 
 class ConflictError(ClusterError):
-    """Another write came first, or the object to create is there already."""
+    """Another write came first, or the object to create is there already (`exists`)."""
+
+    def __init__(self, message: str, *, exists: bool = False) -> None:
+        super().__init__(message)
+        self.exists = exists
 
 
 class GoneError(ClusterError):
@@ -85,7 +89,6 @@ class NotLeadingError(ClusterError):
 _PLAIN: Final[dict[int, type[ClusterError]]] = {
     401: UnauthorizedError,
     404: NotFoundError,
-    409: ConflictError,
     410: GoneError,
 }
 
@@ -103,6 +106,7 @@ class _Status(msgspec.Struct, frozen=True):
     """The API server's account of a failure, as far as it matters here."""
 
     message: str = ""
+    reason: str = ""
     details: _Details | None = None
 
 
@@ -125,6 +129,8 @@ def from_answer(call: str, status: int, body: bytes, retry_after: str | None = N
         return TooManyError(text, _seconds(retry_after) or details.retry_after_seconds)
     if status >= 500 and not account.message.startswith(_UNTYPED):
         return UnavailableError(text)
+    if status == 409:
+        return ConflictError(text, exists=account.reason == "AlreadyExists")
     if status in _PLAIN:
         return _PLAIN[status](text)
     if any(cause.reason == _TERMINATING for cause in details.causes or ()):
