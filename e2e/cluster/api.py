@@ -103,7 +103,7 @@ class ApiCluster(OwnedCluster):
         return plan
 
     def _ensure_stages(self) -> Path:
-        file = self._home.parts / "kwok-stages.yaml"
+        file = self._home.parts / "kwok-stages-2.yaml"
         if not file.exists():
             source = module_folder(KWOK_MODULE) / "kustomize" / "stage"
             fresh = file.with_suffix(".new")

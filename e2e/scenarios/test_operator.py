@@ -10,7 +10,7 @@ from e2e.scenarios.conftest import manifest, tell
 from e2e.scenarios.install import NAME as OPERATOR
 from e2e.scenarios.install import leader, wait_leader, wait_operator
 from e2e.scenarios.space import wait_for
-from e2e.scenarios.traffic import problems, start
+from e2e.scenarios.traffic import ask, problems, start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,14 +60,14 @@ def test_another_operator_takes_the_lead_and_finishes_what_was_begun(
 
 
 @pytest.mark.usefixtures("operator")
-def test_what_others_change_is_set_right_and_their_own_fields_stay(space: Space) -> None:
+def test_what_others_change_is_set_right_and_their_own_fields_stay(world: World, space: Space) -> None:
     space.apply(manifest(NAME))
     space.wait_ready(NAME, timeout_s=300)
     before = space.find("service", NAME)
     assert before is not None
 
-    change = {"metadata": {"annotations": {"example.com/owner": "search"}}, "spec": {"ports": before["spec"]["ports"]}}
-    change["spec"]["ports"][0]["port"] = 81
+    selector = {"app.kubernetes.io/name": "somebody-elses"}
+    change = {"metadata": {"annotations": {"example.com/owner": "search"}}, "spec": {"selector": selector}}
     space.run("patch", "service", NAME, "--type=merge", "--patch", json.dumps(change))
     space.run("delete", "poddisruptionbudget", "--all")
 
@@ -75,10 +75,11 @@ def test_what_others_change_is_set_right_and_their_own_fields_stay(space: Space)
         found = space.find("service", NAME)
         assert found is not None
         budgets = {one["metadata"]["name"] for one in space.listed("poddisruptionbudgets")}
-        return [port["port"] for port in found["spec"]["ports"]] == [80] and f"{NAME}-decode" in budgets
+        return found["spec"]["selector"] == before["spec"]["selector"] and f"{NAME}-decode" in budgets
 
     wait_for(is_right, 60, "What was changed by hand was not set right")
     after = space.find("service", NAME)
     assert after is not None
     assert after["metadata"]["annotations"]["example.com/owner"] == "search"
     assert after["spec"]["clusterIP"] == before["spec"]["clusterIP"]
+    assert problems(ask(space, world.images.router, NAME, timeout_s=120, count=1)) == []
