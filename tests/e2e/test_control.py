@@ -56,6 +56,11 @@ def test_stages_become_one_file_of_documents() -> None:
     assert list(yaml.safe_load_all(control.stages_text(["a: 1\n", "\nb: 2"]))) == [{"a": 1}, {"b": 2}]
 
 
+def test_simulated_pods_leave_their_readiness_gates_to_others() -> None:
+    stage = "a:\n{{ range .spec.readinessGates }}\n- {{ .conditionType }}\n{{ end }}\n{{ range .b }}- c\n{{ end }}"
+    assert control.stages_text([stage]) == "a:\n\n{{ range .b }}- c\n{{ end }}\n"
+
+
 def test_a_simulated_node_offers_what_it_has() -> None:
     node = control.node("kwok-0", cpus=8, memory_gib=16, pods=5)
 
