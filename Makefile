@@ -19,7 +19,7 @@ PACKAGES := cli crds operator router workers
 
 .PHONY: help
 help: ## Show this help.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: $(VENV)/run.stamp ## Serve FILES (default: examples/smollm2.yaml) on 127.0.0.1:8080; UP_FLAGS are passed on.

@@ -27,6 +27,7 @@ class Seen:
         self._pods: dict[str, dict[str, float]] = {}
         self._ready: dict[str, float] = {}
         self._present: set[ChildName] = set()
+        self._addresses: dict[str, str] = {}
         self._changed = asyncio.Condition()
 
     def reset(self) -> None:
@@ -34,6 +35,10 @@ class Seen:
         self._children.clear()
         self._pods.clear()
         self._ready.clear()
+
+    def name_of(self, address: str) -> str:
+        """Return the name of the pod that has an address."""
+        return self._addresses[address]
 
     def children_at(self, children: Iterable[ChildName]) -> float:
         """Return when the last of these was first seen."""
@@ -95,6 +100,7 @@ class Seen:
                 self._present.add(name)
                 self._children.setdefault(name, now)
                 if isinstance(item, PodItem):
+                    self._addresses[item.status.pod_ip] = metadata.name
                     self._pods.setdefault(deployment, {}).setdefault(metadata.uid, now)
                     if any(one.type == "Ready" and one.status == "True" for one in item.status.conditions):
                         self._ready.setdefault(metadata.uid, now)
