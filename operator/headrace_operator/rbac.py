@@ -74,7 +74,12 @@ NEEDS: Final = (
         _HOLD,
     ),
     Need("drains of nodes take one worker at a time", "policy", ("poddisruptionbudgets",), _HOLD),
-    Need("who may connect to workers", "networking.k8s.io", ("networkpolicies",), _HOLD),
+    Need(
+        "who may connect to workers; as long as the deployment is there, so is this",
+        "networking.k8s.io",
+        ("networkpolicies",),
+        ("get", "list", "watch", "create", "patch"),
+    ),
     Need("lets routers see pods", _RBAC, ("roles", "rolebindings"), _HOLD),
     Need(
         "fetches weights; a Job is never changed, another model has another one",
@@ -90,7 +95,7 @@ NEEDS: Final = (
         ("get", "list", "watch"),
     ),
     Need("opens and closes the readiness gate of workers", "", ("pods/status",), ("patch",)),
-    Need("tells users what changed", "events.k8s.io", ("events",), ("create", "patch")),
+    Need("tells users what changed", "events.k8s.io", ("events",), ("create",)),
 )
 """In the namespace of the resources; in all of them in cluster mode."""
 
@@ -118,7 +123,6 @@ NAMESPACED_CALLS: Final = _calls((*NEEDS, *LEADER_NEEDS))
 """All calls in namespaced mode."""
 UNSEEN: Final = frozenset(
     {call for call in _calls(NEEDS) if call.verb == "create" and Call(call.group, call.resource, "patch") in CALLS}
-    - {Call("events.k8s.io", "events", "create")}
     | {Call("", "pods", "get")}
 )
 """Rights that the API server asks for and the audit log does not show: an apply that makes its object is a patch there,
