@@ -276,7 +276,9 @@ async def gates(rig: Rig) -> set[tuple[str, str]]:
     return {
         (
             pod["metadata"]["labels"]["serving.headrace.dev/revision"],
-            next((one["status"] for one in pod["status"]["conditions"] if one["type"] == CONDITION_KV_TRANSFER), "False"),
+            next(
+                (one["status"] for one in pod["status"]["conditions"] if one["type"] == CONDITION_KV_TRANSFER), "False"
+            ),
         )
         for pod in pods
     }
