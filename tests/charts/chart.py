@@ -1,7 +1,5 @@
 """The real helm, asked to render the chart of this tree."""
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile
@@ -41,10 +39,10 @@ class Helm:
             command = [str(PROGRAM), *cluster, *arguments, *given]
             return capture(command, timeout_s=_TIMEOUT_S, environment=home)
 
-    def template(self, values: Object | None = None, *flags: str, chart: Path = CHART) -> list[Object]:
+    def template(self, values: Object | None = None, *flags: str, namespace: str = NAMESPACE) -> list[Object]:
         """Return the objects of a release `headrace`, tests and hooks among them."""
         version = f"--kube-version={KUBERNETES}"
-        text = self("template", "headrace", str(chart), "-n", NAMESPACE, version, *flags, values=values or {})
+        text = self("template", "headrace", str(CHART), "-n", namespace, version, *flags, values=values or {})
         return [one for one in yaml.safe_load_all(text) if one is not None]
 
 

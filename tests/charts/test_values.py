@@ -1,7 +1,5 @@
 """Every value of the chart: it changes what is rendered, and a wrong one is refused."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import pytest
