@@ -39,10 +39,12 @@ class Helm:
             command = [str(PROGRAM), *cluster, *arguments, *given]
             return capture(command, timeout_s=_TIMEOUT_S, environment=home)
 
-    def template(self, values: Object | None = None, *flags: str, namespace: str = NAMESPACE) -> list[Object]:
+    def template(
+        self, values: Object | None = None, *flags: str, namespace: str = NAMESPACE, chart: Path = CHART
+    ) -> list[Object]:
         """Return the objects of a release `headrace`, tests and hooks among them."""
         version = f"--kube-version={KUBERNETES}"
-        text = self("template", "headrace", str(CHART), "-n", namespace, version, *flags, values=values or {})
+        text = self("template", "headrace", str(chart), "-n", namespace, version, *flags, values=values or {})
         return [one for one in yaml.safe_load_all(text) if one is not None]
 
 

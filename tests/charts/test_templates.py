@@ -246,6 +246,12 @@ def test_the_operators_own_secret_is_made_and_mounted(default: list[Object]) -> 
     assert told(default).key_file == f"{mount['mountPath']}/{volume['secret']['items'][0]['path']}"
 
 
+def test_the_lease_that_operators_write_goes_with_the_release(default: list[Object]) -> None:
+    lease = pick(default, "Lease", told(default).lease_name)
+    assert lease["metadata"]["namespace"] == NAMESPACE
+    assert "spec" not in lease
+
+
 def test_a_secret_of_the_users_is_mounted_in_its_place(everything: list[Object]) -> None:
     assert "serving-operator-key" not in names(everything, "Secret")
     volumes = pods(everything)["Deployment/serving-operator"]["spec"]["volumes"]

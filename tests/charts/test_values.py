@@ -1,5 +1,6 @@
 """Every value of the chart: it changes what is rendered, and a wrong one is refused."""
 
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -36,23 +37,36 @@ def spread(flat: dict[str, Any]) -> Object:
     return nested
 
 
+@pytest.fixture(scope="module")
+def plain(helm: Helm) -> list[Object]:
+    return helm.template(spread(BASE))
+
+
 @pytest.mark.parametrize("path", VALUES)
-def test_every_value_changes_what_is_rendered(helm: Helm, path: str) -> None:
+def test_every_value_changes_what_is_rendered(helm: Helm, plain: list[Object], path: str) -> None:
     base = {**BASE, **NEEDED.get(path, {})}
     example = VALUES[path]["examples"][0]
 
-    assert helm.template(spread({**base, path: example})) != helm.template(spread(base))
+    without = helm.template(spread(base)) if path in NEEDED else plain
+    assert helm.template(spread({**base, path: example})) != without
 
 
-def test_the_defaults_are_rendered_where_no_value_is_given(helm: Helm) -> None:
-    assert helm.template(default(schema()) | spread(BASE)) != []
+def test_the_defaults_are_rendered_where_no_value_is_given(helm: Helm, plain: list[Object]) -> None:
     everything = default(schema())
     everything["operator"]["keySecret"] = "fixed"
-    assert helm.template(everything) == helm.template(spread(BASE))
+    assert helm.template(everything) == plain
 
 
 def test_helm_finds_no_fault_in_the_chart(helm: Helm) -> None:
     helm("lint", "--strict", f"--kube-version={KUBERNETES}", str(CHART))
+
+
+def test_the_packed_chart_holds_all_that_is_rendered(helm: Helm, plain: list[Object], tmp_path: Path) -> None:
+    helm("package", str(CHART), "-d", str(tmp_path))
+    (packed,) = tmp_path.glob("headrace-*.tgz")
+
+    assert helm.template(spread(BASE), chart=packed) == plain
+    assert packed.stat().st_size < 60_000
 
 
 @pytest.mark.parametrize(
