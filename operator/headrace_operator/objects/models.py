@@ -14,6 +14,12 @@ from headrace_operator.objects.weights import Weights
 
 TOKEN_KEY: Final = "token"  # noqa: S105  # a name, no token
 FETCH_FOLDER: Final = "/etc/headrace/fetch"
+FETCH_VARIABLES: Final = (
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CERT", "UV_DEFAULT_INDEX", "UV_INDEX"),
+    *("HF_ENDPOINT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+)
+"""Keys of the fetch Secret that become variables of the Job. Not all keys do: a file of authorities may be longer than
+a variable can be, and the container would not start."""
 _RETRIES: Final = 2**31 - 1
 """Never given up: a hub that is down or a licence not yet accepted is for a person to mend, and the next try, at most
 five minutes later, sees it."""
@@ -94,17 +100,26 @@ def _container(deployment: LLMDeployment, weights: Weights, site: Site) -> Manif
         "name": "fetch",
         **image_fields(site.worker_image, site),
         "command": ["python3", "-m", "headrace_worker.fetch", weights.uri],
-        "env": [*_token(deployment), {"name": "HOME", "value": "/tmp"}, *weights.environment],  # noqa: S108  # a volume
-        "envFrom": [{"secretRef": {"name": site.fetch_secret, "optional": True}}],
+        "env": [
+            *_token(deployment),
+            *(_variable(name, site) for name in FETCH_VARIABLES),
+            {"name": "HOME", "value": "/tmp"},  # noqa: S108  # a volume
+            *weights.environment,
+        ],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
         "securityContext": security.container_security(),
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  # a volume of the pod's own
-            # keys of the secret as files too: a file of authorities cannot be a variable
+            # keys of the secret as files too, which the variables may name
             {"name": "fetch", "mountPath": FETCH_FOLDER, "readOnly": True},
             *weights.mounts(read_only=False),
         ],
     }
+
+
+def _variable(name: str, site: Site) -> Manifest:
+    """Return a variable from the fetch Secret, left out where the Secret or its key is not there."""
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": site.fetch_secret, "key": name, "optional": True}}}
 
 
 def _token(deployment: LLMDeployment) -> list[Manifest]:

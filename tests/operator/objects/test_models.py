@@ -7,7 +7,7 @@ import pytest
 
 from headrace_api.resources import LLMDeployment
 from headrace_operator.objects import Site
-from headrace_operator.objects.models import fetch_job, models_claim
+from headrace_operator.objects.models import FETCH_VARIABLES, fetch_job, models_claim
 
 Make = Callable[..., LLMDeployment]
 
@@ -70,8 +70,16 @@ def test_the_job_writes_the_cache_that_workers_read(make: Make, site: Site) -> N
 def test_the_way_out_may_be_told_by_a_secret(make: Make, site: Site) -> None:
     made = container(make(), site)
     volumes = {one["name"]: one for one in job(make(), site)["spec"]["template"]["spec"]["volumes"]}
-    assert made["envFrom"] == [{"secretRef": {"name": "headrace-fetch", "optional": True}}]
+    reference = {"secretKeyRef": {"name": "headrace-fetch", "key": "PIP_INDEX_URL", "optional": True}}
+    assert {"name": "PIP_INDEX_URL", "valueFrom": reference} in made["env"]
     assert volumes["fetch"]["secret"] == {"secretName": "headrace-fetch", "optional": True}
+
+
+def test_a_file_in_that_secret_is_no_variable_since_it_may_be_longer_than_one_can_be(make: Make, site: Site) -> None:
+    made = container(make(), site)
+    assert "envFrom" not in made
+    keys = {one["valueFrom"]["secretKeyRef"]["key"] for one in made["env"] if "valueFrom" in one}
+    assert keys == set(FETCH_VARIABLES)
 
 
 def test_a_gated_model_is_opened_by_the_users_secret(make: Make, site: Site) -> None:
