@@ -102,10 +102,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def manifest(name: str, **spec: object) -> Object:
-    """Return a small LLMDeployment: float32, so that answers can be compared, and little KV memory."""
+    """Return a small LLMDeployment whose answers can be compared (float32).
+
+    Its pods end soon: Kubernetes looks again at a namespace that goes only after half of their grace period.
+    """
+    small = {"model": {"uri": MODEL, "dtype": "float32"}, "kv": {"memory": "96Mi"}, "rollout": {"drainTimeout": "60s"}}
     return {
         "apiVersion": "serving.headrace.dev/v1alpha1",
         "kind": "LLMDeployment",
         "metadata": {"name": name},
-        "spec": {"model": {"uri": MODEL, "dtype": "float32"}, "kv": {"memory": "96Mi"}, **spec},
+        "spec": {**small, **spec},
     }

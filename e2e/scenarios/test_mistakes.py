@@ -63,7 +63,7 @@ def test_a_claim_that_no_volume_fits_is_told(space: Space) -> None:
     resource = manifest(NAME)
     resource["spec"]["model"]["cache"] = {"size": "40000Gi"}
     space.apply(resource)
-    space.wait_condition(NAME, "Ready", "False", says=f"{NAME}-models", timeout_s=120)
+    space.wait_condition(NAME, "Ready", "False", says=f"claim {NAME}-models is Pending", timeout_s=120)
 
 
 def test_a_manifest_that_can_never_be_right_is_refused_with_the_field_and_what_is_allowed(space: Space) -> None:
