@@ -12,9 +12,9 @@ FILES ?= examples/smollm2.yaml
 UP_FLAGS ?=
 PYTEST_FLAGS ?=
 CLUSTER ?=
-PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok
+PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok helm
 only ?=
-CODE := benchmarks cli crds e2e operator router tests workers
+CODE := benchmarks charts cli crds e2e operator router tests workers
 PACKAGES := cli crds operator router workers
 
 .PHONY: help
@@ -33,15 +33,17 @@ test: $(VENV)/dev.stamp ## Run all tests, those with real processes and the real
 check: $(VENV)/dev.stamp ## Format, lint, types, import rules, generated files: what CI runs.
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
-	$(BIN)/mypy $(PACKAGES) tests benchmarks e2e
+	$(BIN)/mypy $(PACKAGES) tests benchmarks charts e2e
 	$(BIN)/lint-imports
 	$(BIN)/python -m headrace_api.generate --check
+	$(BIN)/python -m charts.generate --check
 
 .PHONY: format
 format: $(VENV)/dev.stamp ## Format the code and write the generated files.
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/python -m headrace_api.generate
+	$(BIN)/python -m charts.generate
 
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## Measure every figure beside its peer; writes benchmarks/results/latest.json and plots.
