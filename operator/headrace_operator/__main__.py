@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import kopf
 
@@ -24,6 +24,15 @@ async def operate(settings: OperatorSettings) -> None:
     )
 
 
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return uvloop's loop where it is installed: TLS and streams take it a third less processor time."""
+    try:
+        import uvloop  # noqa: PLC0415 - an optional dependency
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the operator until it is told to stop; return the exit status (2: it could not start as asked)."""
     try:
@@ -32,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         # kopf tells of each event that it hands on, and what a resource gets is told by the operator itself.
         logging.getLogger("kopf").setLevel(logging.WARNING)
-        asyncio.run(operate(settings))
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(operate(settings))
     except SettingsError as error:
         sys.stderr.write(f"headrace-operator: {error}\n")
         return 2

@@ -21,6 +21,7 @@ from headrace_operator.kubernetes.lease import Candidate
 from headrace_operator.kubernetes.operator import Operator
 from headrace_operator.kubernetes.surface import surface
 from headrace_operator.settings import OperatorSettings, parse_settings
+from headrace_operator.unstored import NoDifference, NoProgress
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ async def hand_on(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> None:
 
 def configure(settings: kopf.OperatorSettings, given: OperatorSettings) -> None:
     """Tell kopf to write nothing, and to leave leadership to the Lease."""
+    settings.persistence.diffbase_storage = NoDifference()
+    settings.persistence.progress_storage = NoProgress()
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.scanning.disabled = bool(given.served)

@@ -1,8 +1,9 @@
 """The Kubernetes backend: gives each resource its turn, and keeps what is remembered between turns."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
@@ -12,16 +13,19 @@ from headrace_operator.kubernetes.agenda import Lane
 from headrace_operator.kubernetes.cache import Key
 from headrace_operator.kubernetes.errors import TerminatingError
 from headrace_operator.kubernetes.front import FrontTurn
-from headrace_operator.kubernetes.kinds import PODS, Kind
+from headrace_operator.kubernetes.kinds import PODS
 from headrace_operator.kubernetes.memory import Memory
 from headrace_operator.kubernetes.objects import Item
 from headrace_operator.kubernetes.pods import worker_of
 from headrace_operator.kubernetes.queue import Again
+from headrace_operator.kubernetes.relevance import lane_of
 from headrace_operator.kubernetes.tools import Tools
 from headrace_operator.kubernetes.turn import Turn
 
 logger = logging.getLogger(__name__)
 
+_QUIET_S: Final = 10.0
+"""A namespace that is being deleted takes one object after another: none of them is news worth a call."""
 R = TypeVar("R", LLMDeployment, LLMRouter)
 
 
@@ -49,19 +53,21 @@ class Backend:
             return await self._turn(key, body, lane)
         except TerminatingError as error:
             logger.info("%s is left as it is: %s", key, error)
+            self._memory(key, body).quiet_until = _now() + _QUIET_S
             return None
 
-    def changed(self, key: Key, kind: Kind[Any], old: Item | None, new: Item | None) -> Lane:
-        """Take note of an object that has changed, and return how urgent the resource's turn is by that."""
-        if kind is not PODS:
-            return Lane.NORMAL
+    def changed(self, key: Key, old: Item | None, new: Item | None) -> Lane | None:
+        """Take note of an object that has changed; return how urgent a turn is by that, None: it needs none."""
         if (uid := vouch.ended_prefill(old, new)) is not None and (memory := self._memories.get(key)) is not None:
             workers = (worker_of(pod) for pod in self._tools.cache.of(PODS, key))
             memory.ended.setdefault(uid, vouch.listeners(worker for worker in workers if worker is not None))
-        return Lane.URGENT
+            return Lane.URGENT
+        return lane_of(old, new)
 
     async def _turn(self, key: Key, body: Mapping[str, Any], lane: Lane) -> Again | None:
         memory = self._memory(key, body)
+        if (wait_s := memory.quiet_until - _now()) > 0:
+            return Again(wait_s, Lane.LOW)
         try:
             if key.kind == "LLMRouter":
                 return await FrontTurn(self._tools, key, memory, _parsed(memory, body, LLMRouter)).take()
@@ -89,6 +95,10 @@ class Backend:
         memory = self._memories.pop(key, None)
         if memory is not None:
             self._tools.applier.forget(one.wanted.place for one in memory.rendered)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _parsed(memory: Memory, body: Mapping[str, Any], kind: type[R]) -> R:

@@ -40,7 +40,9 @@ class FrontTurn:
     async def take(self) -> Again | None:
         """Make its objects, remove what it wants no more, report."""
         children = self._render()
-        await self._maker.require_owner(LLM_ROUTERS, self._key, children)
+        if await self._maker.is_orphaned(LLM_ROUTERS, self._key, children):
+            self._tools.resources.drop(self._key)
+            return Again()
         for child in children:
             await self._maker.make(child)
         if not self._maker.problems(children):
@@ -62,7 +64,7 @@ class FrontTurn:
     async def _report(self, children: Sequence[Rendered]) -> Again | None:
         memory, tools = self._memory, self._tools
         body = tools.resources.get(self._key) or {}
-        before = memory.status or Written(body.get("status") or {}, self._now - writing.EVERY_S)
+        before = memory.status or Written(body.get("status") or {}, self._now + writing.FIRST_S - writing.EVERY_S)
         phase, failure = router_phase(self._key, tools.cache) or (None, None)
         missing, waiting = self._tiers()
         status = report.router_status(
@@ -77,7 +79,7 @@ class FrontTurn:
         )
         place = self._key.namespace, self._key.name
         memory.status, again_s = await writing.write(
-            tools.session, LLM_ROUTERS, place, status, before=before, now=self._now
+            tools.session, tools.cache, LLM_ROUTERS, place, status, before=before, now=self._now
         )
         if memory.status is not before:
             await writing.note(tools.events, self._key, memory, before.status, status)

@@ -6,7 +6,7 @@ from typing import Final
 from headrace_operator.errors import OperatorError
 from headrace_operator.kubernetes.apply import Applier, Wanted
 from headrace_operator.kubernetes.cache import Key
-from headrace_operator.kubernetes.errors import ForeignError, NotFoundError, RefusedError, TerminatingError
+from headrace_operator.kubernetes.errors import ForeignError, RefusedError, TerminatingError
 from headrace_operator.kubernetes.kinds import Kind
 from headrace_operator.kubernetes.memory import Memory, Refusal, Rendered
 from headrace_operator.kubernetes.objects import Item
@@ -56,19 +56,15 @@ class Maker:
         else:
             self._memory.refused.pop(place, None)
 
-    async def require_owner(self, kind: Kind[Item], key: Key, children: Sequence[Rendered]) -> None:
-        """Make sure that the resource is still there, where an object of its has vanished.
+    async def is_orphaned(self, kind: Kind[Item], key: Key, children: Sequence[Rendered]) -> bool:
+        """Return whether the resource has gone, which is looked up where an object of its has vanished.
 
-        Its deletion takes them all away, and the news of it may be late: without this they would be made again, and
-        removed again, until it comes.
-
-        Raises:
-            NotFoundError: it has gone.
+        Its deletion takes them all away, and the news of it may be late or lost: without this they would be made again,
+        and removed again.
         """
         if not any(self._applier.is_lost(child.wanted) for child in children):
-            return
-        if await self._session.find(kind, key.namespace, key.name) != self._memory.uid:
-            raise NotFoundError(f"{key} has gone; its objects are not made again")
+            return False
+        return await self._session.find(kind, key.namespace, key.name) != self._memory.uid
 
     def problems(self, children: Sequence[Rendered]) -> list[OperatorError]:
         """Return why objects that are wanted still could not be made; forget about those that are not."""

@@ -68,6 +68,8 @@ class Memory:
     """By the name of the LLMPool."""
     ended: dict[str, set[str]] = field(default_factory=dict)
     """UIDs of prefill pods whose end is proved, and the decode workers that have not been told yet."""
+    quiet_until: float = 0.0
+    """Until when nothing is done: nothing can be made in its namespace."""
     noted: str = ""
     """The last event."""
 

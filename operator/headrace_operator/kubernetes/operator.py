@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 _RESYNC_S: Final = 600.0
 """Each resource gets a turn this often though nothing has changed; nothing is written then, unless news were lost."""
 _LOOK_S: Final = 30.0
+_TOGETHER_S: Final = 0.5
+"""Small news are collected for this long: they come many at a time."""
 
 
 class Operator:
@@ -157,9 +159,12 @@ class Operator:
         for key in self.resources.listed():
             self.queue.add(key, Lane.LOW)
 
-    def _changed(self, key: Key, kind: Kind[Any], old: Item | None, new: Item | None) -> None:
-        if self.resources.get(key) is not None:
-            self.queue.add(key, self._backend.changed(key, kind, old, new))
+    def _changed(self, key: Key, _kind: Kind[Any], old: Item | None, new: Item | None) -> None:
+        if self.resources.get(key) is None:
+            return
+        lane = self._backend.changed(key, old, new)
+        if lane is not None:
+            self.queue.add(key, lane, after_s=_TOGETHER_S if lane is Lane.LOW else 0.0)
 
     async def _work(self, key: Key, lane: Lane) -> Again | None:
         began, outcome = time.monotonic(), "error"

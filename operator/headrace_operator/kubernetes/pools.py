@@ -47,17 +47,18 @@ async def report_pools(
             continue
         status = report.pool_status(owner, pool, observed, item.metadata.generation)
         name = item.metadata.name
-        before = memory.pool_status.get(name) or Written(_told(item), now - writing.EVERY_S)
+        before = memory.pool_status.get(name) or Written(_told(item), now + writing.FIRST_S - writing.EVERY_S)
         memory.pool_status[name], again_s = await writing.write(
-            tools.session, POOLS, (owner.namespace, name), status, before=before, now=now
+            tools.session, tools.cache, POOLS, (owner.namespace, name), status, before=before, now=now
         )
         due.append(again_s)
     return min((one for one in due if one is not None), default=None)
 
 
 def _numbered(item: PoolItem, replicas: int, version: str) -> PoolItem:
-    """Return an LLMPool as it is after its number was written."""
-    metadata = msgspec.structs.replace(item.metadata, resource_version=version)
+    """Return an LLMPool as it is after its number was written: a change of the spec counts as a generation."""
+    generation = item.metadata.generation + (item.spec.replicas != replicas)
+    metadata = msgspec.structs.replace(item.metadata, resource_version=version, generation=generation)
     return msgspec.structs.replace(item, metadata=metadata, spec=msgspec.structs.replace(item.spec, replicas=replicas))
 
 

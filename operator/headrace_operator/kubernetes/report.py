@@ -133,11 +133,14 @@ def stamped(
 
 
 def is_urgent(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Return whether somebody may wait for this change: a condition turned, or the resource was taken up anew.
+    """Return whether somebody may wait for this change: a condition turned.
 
-    Numbers and messages move with every pod; they can wait to be written together.
+    Numbers and messages move with every pod; they can wait to be written together. So can the first status of all,
+    unless it is that everything is well.
     """
-    return before.get("observedGeneration") != after.get("observedGeneration") or _statuses(before) != _statuses(after)
+    if not before.get("conditions"):
+        return condition_of(after, "Ready").get("status") == "True"
+    return _statuses(before) != _statuses(after)
 
 
 def condition_of(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

@@ -72,7 +72,9 @@ class Turn:
         observed = self._observe(desired)
         actions = reconcile(desired, observed)
         children = self._render(desired, observed, actions, held)
-        await maker.require_owner(LLM_DEPLOYMENTS, self._key, children)
+        if await maker.is_orphaned(LLM_DEPLOYMENTS, self._key, children):
+            self._tools.resources.drop(self._key)
+            return Again()
         for child in children:
             if not child.later:
                 await maker.make(child)
@@ -172,7 +174,7 @@ class Turn:
         memory, tools = self._memory, self._tools
         observed = self._observe(desired)
         own = tools.resources.get(self._key) or {}
-        before = memory.status or Written(own.get("status") or {}, self._now - writing.EVERY_S)
+        before = memory.status or Written(own.get("status") or {}, self._now + writing.FIRST_S - writing.EVERY_S)
         deployments = tools.cache.of(DEPLOYMENTS, self._key)
         status = report.deployment_status(
             self._deployment,
@@ -186,7 +188,7 @@ class Turn:
         )
         place = self._key.namespace, self._key.name
         memory.status, again_s = await writing.write(
-            tools.session, LLM_DEPLOYMENTS, place, status, before=before, now=self._now
+            tools.session, tools.cache, LLM_DEPLOYMENTS, place, status, before=before, now=self._now
         )
         if memory.status is not before:
             await writing.note(tools.events, self._key, memory, before.status, status)

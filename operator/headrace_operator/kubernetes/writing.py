@@ -4,19 +4,22 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from headrace_operator.kubernetes import report
-from headrace_operator.kubernetes.cache import Key
+from headrace_operator.kubernetes.cache import Cache, Key
 from headrace_operator.kubernetes.errors import NotFoundError
 from headrace_operator.kubernetes.events import Events, Note
-from headrace_operator.kubernetes.kinds import Kind
+from headrace_operator.kubernetes.kinds import CHILDREN, Kind
 from headrace_operator.kubernetes.memory import Memory, Written
 from headrace_operator.kubernetes.session import Session
 
 EVERY_S: Final = 2.0
 """Numbers and messages are written this often at most; a condition that turns is written at once."""
+FIRST_S: Final = 1.0
+"""The first status of a resource waits this long for what it tells to be there."""
 
 
 async def write(
     session: Session,
+    cache: Cache,
     kind: Kind[Any],
     place: tuple[str, str],
     status: Mapping[str, Any],
@@ -28,6 +31,7 @@ async def write(
 
     Args:
         session: to the API server.
+        cache: learns of what is written to an object that it holds.
         kind: of the object.
         place: namespace and name of the object.
         status: as it should be.
@@ -40,9 +44,11 @@ async def write(
     if not report.is_urgent(before.status, status) and waited_s < EVERY_S:
         return before, EVERY_S - waited_s
     try:
-        await session.merge(kind, *place, {"status": status}, subresource="status")
+        answer = await session.merge(kind, *place, {"status": status}, subresource="status")
     except NotFoundError:
         return before, None
+    if kind in CHILDREN:
+        cache.learn(kind, answer)
     return Written(status, now), None
 
 

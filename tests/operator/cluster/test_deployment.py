@@ -82,7 +82,8 @@ def test_pools_tell_scalers_what_they_need(start: Start) -> None:
 
             async def told() -> bool:
                 pool = await rig.whole(POOLS, "chat-prefill")
-                return bool(pool["spec"].get("replicas") == 2 and pool["status"].get("readyReplicas") == 2)
+                assert pool.get("status", {}).get("observedGeneration") in {None, pool["metadata"]["generation"]}
+                return bool(pool["spec"].get("replicas") == 2 and pool.get("status", {}).get("readyReplicas") == 2)
 
             await eventually(told)
             scale = json.loads(await rig.kubectl("get", "--raw", pool_scale(rig, "chat-prefill")))
