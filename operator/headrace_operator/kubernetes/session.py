@@ -21,11 +21,11 @@ import aiohttp
 import msgspec
 
 from headrace_api.names import MANAGER
+from headrace_operator.kubernetes import wire
 from headrace_operator.kubernetes.credentials import Credentials
 from headrace_operator.kubernetes.errors import (
     ClusterError,
     ConflictError,
-    GoneError,
     NotFoundError,
     NotLeadingError,
     UnauthorizedError,
@@ -52,21 +52,6 @@ _MARGIN_S: Final = 0.5
 encode = msgspec.json.Encoder().encode
 
 
-class _ListMetadata(msgspec.Struct, rename="camel"):
-    resource_version: str = ""
-    token: str = msgspec.field(default="", name="continue")
-
-
-class _Change(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
-
-
-class _ErrorObject(msgspec.Struct):
-    code: int = 0
-    message: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """One call, ready to be sent any number of times."""
@@ -79,11 +64,6 @@ class Request:
     """What the call does, for the count: `apply` and `list` beside the methods."""
     headers: dict[str, str]
     body: bytes | None
-
-
-_change_decoder = msgspec.json.Decoder(_Change)
-_item_decoder = msgspec.json.Decoder(Item)
-_error_decoder = msgspec.json.Decoder(_ErrorObject)
 
 
 class Session:
@@ -230,7 +210,7 @@ class Session:
         """Return the UID of an object, None where there is none; asks by a list, which needs no further right."""
         query = {"fieldSelector": f"metadata.name={name}"}
         body = await self._call("GET", kind, kind.path(namespace), verb="list", query=query, accept=_METADATA_LIST)
-        page = msgspec.json.decode(body, type=_page_type(Item))
+        page = msgspec.json.decode(body, type=wire.page_type(Item))
         return page.items[0].metadata.uid if page.items else None
 
     async def delete(self, kind: Kind[T], namespace: str | None, name: str, uid: str) -> None:
@@ -246,7 +226,7 @@ class Session:
         self, kind: Kind[T], namespace: str | None, selector: str = "", *, size: int = _PAGE
     ) -> AsyncIterator[tuple[list[T], str]]:
         """Yield all objects that the selector picks, in pages, each with the version that a watch may begin from."""
-        decoder = msgspec.json.Decoder(_page_type(kind.item))
+        decoder = msgspec.json.Decoder(wire.page_type(kind.item))
         token = ""
         while True:
             query = {"limit": str(size), "labelSelector": selector, "continue": token}
@@ -279,16 +259,7 @@ class Session:
         }
         decoder = msgspec.json.Decoder(kind.item)
         async for line in self._lines(kind, f"{kind.path(namespace)}?{_query(query)}", _accept(kind, _METADATA)):
-            change = _change_decoder.decode(line)
-            if change.type == "ERROR":
-                failure = _error_decoder.decode(change.object)
-                text = f"the watch of {kind.plural} ended: {failure.message}"
-                raise GoneError(text) if failure.code == 410 else UnavailableError(text)
-            if change.type == "BOOKMARK":
-                # It has a version and is no object: what is required of one is null.
-                yield change.type, kind.item(metadata=_item_decoder.decode(change.object).metadata)
-            else:
-                yield change.type, decoder.decode(change.object)
+            yield wire.change(line, kind, decoder)
 
     async def _lines(self, kind: Kind[T], target: str, accept: str) -> AsyncIterator[bytes]:
         """Yield the lines of an answer without end, as they come."""
@@ -301,7 +272,7 @@ class Session:
                 if answer.status != 200:
                     await self._fail(f"GET {target}", answer.status, await answer.read(), answer.headers)
                 try:
-                    async for line in _split(answer.content):
+                    async for line in wire.split(answer.content):
                         yield line
                 finally:
                     # A watch that is left in the middle has a server that goes on sending: nothing polite is awaited.
@@ -396,18 +367,5 @@ def _accept(kind: Kind[T], metadata: str) -> str:
     return metadata if kind.item is Item else "application/json"
 
 
-async def _split(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Yield lines of any length; the reader's own lines are bounded."""
-    rest = b""
-    async for piece in content.iter_any():
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            yield line
-
-
 def _query(query: Mapping[str, str]) -> str:
     return urlencode({name: value for name, value in query.items() if value})
-
-
-def _page_type(item: type[T]) -> Any:
-    return msgspec.defstruct("Page", [("metadata", _ListMetadata), ("items", list[item] | None, None)])  # type: ignore[valid-type]
