@@ -178,7 +178,7 @@ def test_a_watch_that_ends_goes_on_from_the_last_version_without_a_list() -> Non
         async with following(known) as server:
             await _watches(server, 1)
             server.say("ADDED", pod("a", 5))
-            server.say("BOOKMARK", {"metadata": {"resourceVersion": "21"}})
+            server.say("BOOKMARK", {"metadata": {"resourceVersion": "21"}, "spec": {"containers": None}, "status": {}})
             server.feed.put_nowait(None)
             await _watches(server, 2)
             assert server.watches[1]["resourceVersion"] == "21"

@@ -39,7 +39,8 @@ class _Container(msgspec.Struct):
 
 
 class _Spec(msgspec.Struct):
-    containers: list[_Container] = []
+    containers: list[_Container] | None = None
+    """None in the empty pod that a bookmark carries."""
 
 
 class _Condition(msgspec.Struct):
@@ -125,7 +126,7 @@ def worker_of(pod: Pod) -> Worker | None:
 
 def _listening(spec: _Spec) -> tuple[str, int] | None:
     """Return the container that serves, and its port."""
-    for container in spec.containers:
+    for container in spec.containers or ():
         for port in container.ports:
             if port.name == PORT:
                 return container.name, port.container_port
