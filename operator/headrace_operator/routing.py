@@ -22,13 +22,16 @@ def usable_workers(deployment: DeploymentName, observed: Observed) -> tuple[Work
 
     A decode worker must have taken part in a hand-off that was tried. It is used without one when no prefill worker is
     ready, or when the deployment would otherwise have no decode worker at all: it can run prompts itself, and an
-    answer that comes late is better than none. A prefill worker must have taken part in one too; one
-    trial is enough, since a decode worker whose hand-off fails asks another one, and runs the prompt itself in the end.
+    answer that comes late is better than none. Who came into use that way stays, unless the trial fails.
+
+    A prefill worker must have taken part in one too; one trial is enough, since a decode worker whose hand-off fails
+    asks another one, and runs the prompt itself in the end.
     """
     prefills = observed.ready(deployment, "prefill")
     decodes = observed.ready(deployment, "decode")
     unified = observed.ready(deployment, "unified")
-    tried = tuple(one for one in decodes if one.incarnation in observed.verified or not prefills)
+    kept = {one.incarnation for one in observed.routed} - {pair.decode for pair in observed.resting}
+    tried = tuple(one for one in decodes if one.incarnation in observed.verified | kept or not prefills)
     used = tried if tried or unified else decodes
     served = {decode.pairing for decode in used}
     fit = tuple(one for one in prefills if one.incarnation in observed.verified and one.pairing in served)

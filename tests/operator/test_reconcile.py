@@ -170,6 +170,16 @@ def test_who_may_have_traffic(
     assert set(endpoints(desired, observed)) == {endpoint(one) for one in expected}, name
 
 
+def test_a_decode_worker_that_began_alone_is_not_taken_out_for_its_trial() -> None:
+    desired = Desired((PREFILL, replace(DECODE, replicas=2)), ROUTER)
+    alone = Observed(workers=(D, D1), routed=(endpoint(D), endpoint(D1)))
+    assert endpoints(desired, alone) == alone.routed
+    half = replace(alone, workers=(P, D, D1), verified=VERIFIED)
+    assert endpoints(desired, half) == (endpoint(P), endpoint(D), endpoint(D1))
+    failed = replace(half, resting=frozenset({Pair(P.incarnation, D1.incarnation)}))
+    assert endpoints(desired, failed) == (endpoint(P), endpoint(D))
+
+
 def test_ready_says_what_is_missing() -> None:
     observed = held(P, worker("decode", Phase.BACKOFF))
     last = conditions(CHAT, SPLIT, observed)[-1]
