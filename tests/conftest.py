@@ -1,6 +1,7 @@
 """What tests of several parts share: a real API server that knows our resources."""
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,9 @@ from e2e.cluster.api import ApiCluster
 from e2e.cluster.home import user_home
 from e2e.cluster.kubectl import Kubectl
 from e2e.cluster.versions import API_PROGRAMS
+
+# A shell that runs the tests in the background has them ignore SIGINT, and what they start inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CRDS = Path(__file__).parents[1] / "crds"
 

@@ -22,7 +22,7 @@ ADOPTER = """
 import ctypes, os, subprocess
 from headrace_worker.server.orphans import reap
 ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans come here
-orphan = int(subprocess.run(["sh", "-c", "true & echo $!"], capture_output=True, check=True).stdout)
+orphan = int(subprocess.run(["sh", "-c", "sleep 0.3 & echo $!"], capture_output=True, check=True).stdout)
 os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOWAIT)
 own = subprocess.Popen(["sh", "-c", "exit 7"])
 reap(own.pid)
