@@ -65,6 +65,14 @@ def wait_operator(space: Space) -> None:
     space.run(*status, timeout_s=_READY_TIMEOUT_S + 10)
 
 
+def scale_operator(space: Space, replicas: int) -> None:
+    """Run another number of operators, and wait until it is so."""
+    space.run("scale", "deployment", NAME, f"--replicas={replicas}")
+    wait_operator(space)
+    what = f"There are not {replicas} operators"
+    wait_for(lambda: len(space.listed("pods", f"app.kubernetes.io/name={NAME}")) == replicas, _READY_TIMEOUT_S, what)
+
+
 def remove_operator(space: Space, watched: str | None = None) -> None:
     """Take away what `install_operator` made."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": roles(space.name, watched)})

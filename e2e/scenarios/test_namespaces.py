@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from e2e.scenarios.conftest import manifest
-from e2e.scenarios.install import install_operator, namespace_object, remove_operator
+from e2e.scenarios.install import NAME as OPERATOR
+from e2e.scenarios.install import NAMESPACE, install_operator, namespace_object, remove_operator, scale_operator
 from e2e.scenarios.space import DEPLOYMENT, Space, wait_for
 from e2e.scenarios.traffic import ask, problems
 
@@ -21,11 +22,17 @@ OPERATORS = "e2e-namespaced"
 
 @pytest.fixture
 def bounded(world: World, space: Space) -> Iterator[Space]:
-    """A namespace with an operator that has rights in it and nowhere else."""
+    """A namespace with an operator that has rights in it and nowhere else, and no other operator that runs."""
+    everywhere = Space(world.kubectl, NAMESPACE)
+    rests = everywhere.find("deployment", OPERATOR) is not None
+    if rests:
+        scale_operator(everywhere, 0)
     installed = install_operator(world.kubectl, world.images, namespace=OPERATORS, watched=space.name)
     yield space
     space.delete(DEPLOYMENT, "--all")
     remove_operator(installed, watched=space.name)
+    if rests:
+        scale_operator(everywhere, 1)
 
 
 def test_an_operator_of_one_namespace_serves_it_and_leaves_others_alone(world: World, bounded: Space) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from e2e.scenarios.conftest import manifest, tell
-from e2e.scenarios.install import NAME as OPERATOR
-from e2e.scenarios.install import leader, wait_leader, wait_operator
+from e2e.scenarios.install import leader, scale_operator, wait_leader
 from e2e.scenarios.space import wait_for
 from e2e.scenarios.traffic import ask, problems, start
 
@@ -24,14 +23,9 @@ NAME = "steady"
 @pytest.fixture
 def two_operators(operator: Space) -> Iterator[Space]:
     """A second operator that waits for the lead."""
-    scale(operator, 2)
+    scale_operator(operator, 2)
     yield operator
-    scale(operator, 1)
-
-
-def scale(operator: Space, replicas: int) -> None:
-    operator.run("scale", "deployment", OPERATOR, f"--replicas={replicas}")
-    wait_operator(operator)
+    scale_operator(operator, 1)
 
 
 def test_another_operator_takes_the_lead_and_finishes_what_was_begun(
