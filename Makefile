@@ -14,7 +14,7 @@ PYTEST_FLAGS ?=
 CLUSTER ?=
 PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok helm
 only ?=
-CODE := benchmarks charts cli crds e2e operator router tests workers
+CODE := benchmarks charts cli crds e2e images operator router tests workers
 PACKAGES := cli crds operator router workers
 
 .PHONY: help
@@ -33,7 +33,7 @@ test: $(VENV)/dev.stamp ## Run all tests, those with real processes and the real
 check: $(VENV)/dev.stamp ## Format, lint, types, import rules, generated files: what CI runs.
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
-	$(BIN)/mypy $(PACKAGES) tests benchmarks charts e2e
+	$(BIN)/mypy $(PACKAGES) tests benchmarks charts e2e images
 	$(BIN)/lint-imports
 	$(BIN)/python -m headrace_api.generate --check
 	$(BIN)/python -m charts.generate --check
