@@ -98,7 +98,7 @@ def test_a_cluster_that_lost_a_process_is_replaced_and_leaves_nothing(home: Home
 
 
 def test_images_cannot_be_loaded_into_simulated_nodes(home: Home) -> None:
-    with pytest.raises(ClusterError, match="'some:image' cannot be loaded: nodes of the provider 'api' are simulated"):
+    with pytest.raises(ClusterError, match="some:image cannot be loaded: nodes of the provider 'api' are simulated"):
         ApiCluster(home, print).load("some:image")
 
 

@@ -19,7 +19,8 @@ from headrace_operator.kubernetes.agenda import Lane
 from headrace_operator.kubernetes.apply import Wanted
 from headrace_operator.kubernetes.cache import Key
 from headrace_operator.kubernetes.desire import desire, numbers, stamp
-from headrace_operator.kubernetes.kinds import DEPLOYMENTS, LLM_DEPLOYMENTS, POOLS
+from headrace_operator.kubernetes.few import each
+from headrace_operator.kubernetes.kinds import DEPLOYMENTS, LLM_DEPLOYMENTS, POOLS, SERVICE_ACCOUNTS
 from headrace_operator.kubernetes.making import Maker
 from headrace_operator.kubernetes.memory import Memory, Rendered, Written
 from headrace_operator.kubernetes.numbers import Number
@@ -75,9 +76,10 @@ class Turn:
         if await maker.is_orphaned(LLM_DEPLOYMENTS, self._key, children):
             self._tools.resources.drop(self._key)
             return Again()
-        for child in children:
-            if not child.later:
-                await maker.make(child)
+        urgent = [child for child in children if not child.later]
+        # A pod is not admitted before its account is there; what else it needs, the kubelet waits for.
+        await each((child for child in urgent if child.wanted.kind is SERVICE_ACCOUNTS), maker.make)
+        await each((child for child in urgent if child.wanted.kind is not SERVICE_ACCOUNTS), maker.make)
         await self._act(actions, desired, observed)
         await workers.set_gates(self._tools, self._key, desired, observed)
         told = await self._tell_ends(observed)
@@ -155,11 +157,14 @@ class Turn:
 
     async def _make_later(self, children: Sequence[Rendered], held: Mapping[Role, Number]) -> None:
         """Make what nothing waits for, and write the numbers of pools."""
-        for child in children:
+
+        async def make(child: Rendered) -> None:
             if child.wanted.kind is POOLS:
                 await hold_number(self._tools, self._maker, child, held)
-            elif child.later:
+            else:
                 await self._maker.make(child)
+
+        await each((child for child in children if child.later), make)
 
     async def _prune(self, children: Sequence[Rendered]) -> None:
         """Remove what nobody wants any more, once everything that is wanted is there."""

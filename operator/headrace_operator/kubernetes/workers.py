@@ -1,5 +1,6 @@
 """What is done to workers that run: more or fewer of an old revision, its end, and the gate to traffic."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from headrace_api.names import CONDITION_KV_TRANSFER, LABEL_ROLE
@@ -7,6 +8,7 @@ from headrace_operator.desired import Desired, PoolKey
 from headrace_operator.kubernetes import gates
 from headrace_operator.kubernetes.cache import Key
 from headrace_operator.kubernetes.errors import NotFoundError
+from headrace_operator.kubernetes.few import each
 from headrace_operator.kubernetes.kinds import DEPLOYMENTS, PODS
 from headrace_operator.kubernetes.objects import DeploymentItem
 from headrace_operator.kubernetes.observe import key_of
@@ -37,15 +39,16 @@ async def set_gates(tools: Tools, key: Key, desired: Desired, observed: Observed
         return
     names = {worker.name for worker in observed.workers}
     pods = [pod for pod in tools.cache.of(PODS, key) if pod.metadata.name in names]
-    for gate in gates.changes(pods, endpoints(desired, observed), observed):
+
+    async def move(gate: gates.Gate) -> None:
         body = {"status": {"conditions": [_condition(gate)]}}
-        try:
-            answer = await tools.session.merge(
-                PODS, key.namespace, gate.pod, body, subresource="status", strategic=True
+        with suppress(NotFoundError):
+            tools.cache.learn(
+                PODS,
+                await tools.session.merge(PODS, key.namespace, gate.pod, body, subresource="status", strategic=True),
             )
-        except NotFoundError:
-            continue
-        tools.cache.learn(PODS, answer)
+
+    await each(gates.changes(pods, endpoints(desired, observed), observed), move)
 
 
 def _condition(gate: gates.Gate) -> dict[str, str]:

@@ -55,10 +55,12 @@ class Calls:
                 calls.made.append(f"{request.verb} {request.kind}{mark}")
                 if calls.fault is not None and (raised := calls.fault(len(calls.made), request)) is not None:
                     raise raised
-                answer = await super().send(request)
-                if calls.dies_after == len(calls.made):
+                [answer] = await asyncio.gather(super().send(request), return_exceptions=True)
+                if calls.dies_after is not None and len(calls.made) >= calls.dies_after:
                     calls.died.set()
                     await asyncio.Event().wait()
+                if isinstance(answer, BaseException):
+                    raise answer
                 return answer
 
         return Counted(*arguments, **options)

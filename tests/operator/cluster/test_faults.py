@@ -80,13 +80,13 @@ def test_the_end_is_the_same_when_the_operator_dies_after_any_call(start: Start)
             await rig.calls.died.wait()
         for number in range(1, 3 * calls):
             lives = number
-            async with start(lease=f"life-{number}", calls=Calls(dies_after=1 + number % 4)) as rig:
+            async with start(lease=f"life-{number}", calls=Calls(dies_after=number)) as rig:
                 if survived := await lives_on(rig):
                     break
         assert survived, f"not Ready after {lives} lives"
 
         for number in range(1, 3 * calls):
-            async with start(lease=f"second-{number}", calls=Calls(dies_after=1 + number % 3)) as rig:
+            async with start(lease=f"second-{number}", calls=Calls(dies_after=number)) as rig:
                 if number == 1:
                     await rig.apply(prefill={"replicas": 2}, engine={"maxRunning": 32})
                 if await lives_on(rig):
