@@ -15,7 +15,6 @@ import json
 import math
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ import psutil
 from e2e.cluster.api import ApiCluster
 from e2e.cluster.home import user_home
 from e2e.cluster.kubectl import Kubectl
+from e2e.cluster.processes import free_ports
 
 from benchmarks import rows
 from benchmarks.answering import answering
@@ -157,17 +157,10 @@ class Operator:
         return self.calls("apply", "post", "patch", "put", "delete")
 
 
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def operator(cluster: ApiCluster, folder: Path) -> Iterator[Operator]:
     """Run the operator against the cluster."""
-    log, port = folder / "operator.log", free_port()
+    log, port = folder / "operator.log", free_ports(1)[0]
     command = [sys.executable, "-m", "headrace_operator", "--kubeconfig", str(cluster.kubeconfig)]
     command += ["--worker-image", SITE.worker_image, "--router-image", SITE.router_image]
     command += ["--host", "127.0.0.1", "--port", str(port), "--operator-namespace", "default", "--gpus", "no"]
@@ -415,9 +408,7 @@ def main() -> int:
 async def run(cluster: ApiCluster, count: int, deployments: int) -> list[Round]:
     """Return the rounds' findings, told as they come."""
     kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig)
-    files = [argument for path in sorted((ROOT / "crds").glob("*.yaml")) for argument in ("-f", str(path))]
-    kubectl("apply", "--server-side", *files)
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
+    kubectl.define((ROOT / "crds").glob("*.yaml"), timeout_s=30)
     kubectl("create", "namespace", NAMESPACE)
     rounds = []
     async with (

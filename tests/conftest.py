@@ -31,9 +31,7 @@ def api_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiCluster
     try:
         cluster.up()
         kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig)
-        files = [argument for path in sorted(CRDS.glob("*.yaml")) for argument in ("-f", str(path))]
-        kubectl("apply", "--server-side", "--validate=strict", *files)
-        kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
+        kubectl.define(CRDS.glob("*.yaml"), timeout_s=30)
         yield cluster
     finally:
         cluster.down()

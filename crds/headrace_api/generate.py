@@ -5,7 +5,7 @@ That is the CustomResourceDefinitions (`crds/*.yaml`) and the reference page (`d
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -162,15 +162,37 @@ def files(root: Path) -> dict[Path, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the files, or with `--check` say which of them differ; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m headrace_api.generate", description=__doc__)
-    parser.add_argument("root", nargs="?", type=Path, default=Path(__file__).resolve().parents[2])
+    return generate(
+        files, Path(__file__).resolve().parents[2], arguments, module="headrace_api.generate", about=__doc__
+    )
+
+
+def generate(
+    files: Callable[[Path], Mapping[Path, str]],
+    root: Path,
+    arguments: Sequence[str] | None,
+    *,
+    module: str,
+    about: str | None,
+) -> int:
+    """Run a generator of files from the command line; return the exit status.
+
+    Args:
+        files: returns the text of every file of the tree at a root.
+        root: of the tree, where the command line names none.
+        arguments: of the command line; None takes the process's own.
+        module: that makes them, named in the command that a user is told.
+        about: what `--help` says of it.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
+    parser.add_argument("root", nargs="?", type=Path, default=root)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is out of date")
     options = parser.parse_args(arguments)
     wanted = files(options.root)
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         if options.check:
-            sys.stderr.write(f"{path} is out of date; run `python -m headrace_api.generate`\n")
+            sys.stderr.write(f"{path} is out of date; run `python -m {module}`\n")
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(wanted[path])

@@ -10,7 +10,7 @@ from e2e.cluster.command import capture
 from e2e.cluster.errors import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 
@@ -30,6 +30,12 @@ class Kubectl:
         """Apply objects; fields that the API server does not know are an error."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
         self("apply", "--server-side", "--validate=strict", "-f", "-", timeout_s=timeout_s, stdin=text)
+
+    def define(self, files: Iterable[Path], *, timeout_s: float) -> None:
+        """Apply custom resource definitions, over those of others too, and wait until the API server serves them."""
+        arguments = [word for path in sorted(files) for word in ("-f", str(path))]
+        self("apply", "--server-side", "--force-conflicts", "--validate=strict", *arguments)
+        self("wait", "--for=condition=Established", f"--timeout={timeout_s:g}s", *arguments, timeout_s=timeout_s + 10)
 
     def answers(self) -> bool:
         """Say whether the API server says that it is ready."""

@@ -32,10 +32,7 @@ _KEY_FOLDER: Final = "/etc/headrace/operator"
 
 def install_resources(kubectl: Kubectl) -> None:
     """Apply the custom resources and wait until the API server knows them."""
-    files = [word for path in sorted(CRDS.glob("*.yaml")) for word in ("-f", str(path))]
-    kubectl("apply", "--server-side", "--force-conflicts", "--validate=strict", *files)
-    wait = ("wait", "--for=condition=Established", f"--timeout={_ESTABLISHED_TIMEOUT_S}s", *files)
-    kubectl(*wait, timeout_s=_ESTABLISHED_TIMEOUT_S + 10)
+    kubectl.define(CRDS.glob("*.yaml"), timeout_s=_ESTABLISHED_TIMEOUT_S)
 
 
 def install_operator(

@@ -68,16 +68,12 @@ def _step(
     targets = retire(counts) if wanted is None else spread(wanted, counts)
     for key, replicas in targets.items():
         now = current.get(key)
-        if (
-            (now.draining or now.replicas == replicas)
-            if now
-            else (wanted is not None and wanted.replicas > replicas == 0)
-        ):
+        if now is not None and (now.draining or now.replicas == replicas):
             continue
-        if wanted is not None and key == wanted.key:
-            yield EnsurePool(replace(wanted, replicas=replicas))
-        else:
+        if wanted is None or key != wanted.key:
             yield ScalePool(key, replicas)
+        elif now is not None or replicas or not wanted.replicas:  # a first worker may still wait for room
+            yield EnsurePool(replace(wanted, replicas=replicas))
 
 
 def _count(held: ObservedPool, wanted: Pool | None, observed: Observed, *, alone: bool) -> Held:
@@ -98,12 +94,7 @@ def _needed(held: ObservedPool, wanted: Pool | None, observed: Observed) -> int:
     """
     if wanted is not None and wanted.pairing == held.pairing:
         return 0
-    served = any(
-        one.role == "decode" and one.deployment == held.key.deployment and one.pairing == held.pairing
-        for one in observed.workers
-        if one.phase is not Phase.DEAD
-    )
-    if not served:
+    if not any(one.pairing == held.pairing for one in _decoders(held.key.deployment, observed)):
         return 0
     if wanted is None:
         return held.replicas
@@ -123,7 +114,7 @@ def _verify(desired: Desired, observed: Observed) -> Iterator[Action]:
             if partner is not None:
                 prefill, decode = (partner, worker) if worker.role == "decode" else (worker, partner)
                 busy |= {worker.incarnation, partner.incarnation} - observed.verified
-                yield Verify(prefill.name, decode.name, Pair(prefill.incarnation, decode.incarnation))
+                yield Verify(prefill.name, decode.name, _pair(worker, partner))
 
 
 def _partner(worker: Worker, others: Sequence[Worker], busy: set[str], observed: Observed) -> Worker | None:
@@ -132,12 +123,16 @@ def _partner(worker: Worker, others: Sequence[Worker], busy: set[str], observed:
         other
         for other in others
         if other.pairing == worker.pairing
-        and {Pair(other.incarnation, worker.incarnation), Pair(worker.incarnation, other.incarnation)}.isdisjoint(
-            observed.resting
-        )
+        and _pair(worker, other) not in observed.resting
         and (other.incarnation in observed.verified or other.incarnation not in busy)
     ]
     return min(fit, key=lambda other: other.incarnation not in observed.verified, default=None)
+
+
+def _pair(one: Worker, other: Worker) -> Pair:
+    """Return the two as a pair, whichever of them decodes."""
+    prefill, decode = (other, one) if one.role == "decode" else (one, other)
+    return Pair(prefill.incarnation, decode.incarnation)
 
 
 def _route(desired: Desired, observed: Observed) -> Iterator[Action]:
@@ -174,10 +169,11 @@ def _retire_pools(desired: Desired, observed: Observed) -> Iterator[Action]:
 
 def _asked(key: PoolKey, observed: Observed) -> bool:
     """Return whether a prefill worker of this pool may still be asked: a decode worker of its deployment lives."""
-    return key.role == "prefill" and any(
-        _decodes(worker, key.deployment) and worker.phase is not Phase.DEAD for worker in observed.workers
-    )
+    return key.role == "prefill" and any(_decoders(key.deployment, observed))
 
 
-def _decodes(worker: Worker, deployment: DeploymentName) -> bool:
-    return worker.deployment == deployment and worker.role == "decode"
+def _decoders(deployment: DeploymentName, observed: Observed) -> Iterator[Worker]:
+    """Yield the decode workers of a deployment that may still run."""
+    for worker in observed.workers:
+        if worker.deployment == deployment and worker.role == "decode" and worker.phase is not Phase.DEAD:
+            yield worker

@@ -39,7 +39,7 @@ def conditions(deployment: DeploymentName, desired: Desired, observed: Observed)
     missing = [part for part in parts if not part.holds]
     message = "; ".join(part.message for part in missing)
     ready = Condition("Ready", not missing, message, missing[0].reason if missing else "AsAsked")
-    return (*parts, _degraded(deployment, pools, desired, observed), ready)
+    return (*parts, _degraded(deployment, pools, observed), ready)
 
 
 def is_ready(desired: Desired, observed: Observed) -> bool:
@@ -122,16 +122,15 @@ def _router_ready(desired: Desired, observed: Observed) -> Condition:
     return Condition("RouterReady", True)
 
 
-def _degraded(deployment: DeploymentName, pools: Sequence[Pool], desired: Desired, observed: Observed) -> Condition:
+def _degraded(deployment: DeploymentName, pools: Sequence[Pool], observed: Observed) -> Condition:
     """Whether fewer workers than asked for take traffic, those of other revisions counted."""
     alone = not any(pool.role == "prefill" and pool.replicas for pool in pools)
-    used = [one for one in usable_workers(deployment, observed) if proved(one, observed, alone=alone)]
+    usable = usable_workers(deployment, observed)
+    used = [one for one in usable if proved(one, observed, alone=alone)]
     short = [
         f"{have} of {pool.replicas} {pool.role} workers serve"
         for pool in pools
         if (have := sum((one.role == "prefill") == (pool.role == "prefill") for one in used)) < pool.replicas
     ]
-    holds = bool(short) and any(
-        one.deployment == deployment and one.role != "prefill" for one in endpoints(desired, observed)
-    )
+    holds = bool(short) and any(one.role != "prefill" and one.url is not None for one in usable)
     return Condition("Degraded", holds, "; ".join(short) if holds else "", "FewerWorkers" if holds else "AsAsked")

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from headrace_api.resources import LLMRouter
-from headrace_operator.kubernetes import prune, report, workers, writing
+from headrace_operator.kubernetes import report, workers, writing
 from headrace_operator.kubernetes.agenda import Lane
 from headrace_operator.kubernetes.apply import Wanted
 from headrace_operator.kubernetes.cache import Key
@@ -45,10 +45,7 @@ class FrontTurn:
             return Again()
         for child in children:
             await self._maker.make(child)
-        if not self._maker.problems(children):
-            wanted = {child.wanted.place for child in children}
-            for kind, item in list(prune.unwanted(self._key, self._memory.uid, self._tools.cache, wanted)):
-                await self._tools.applier.delete(kind, item)
+        await self._maker.prune(self._key, self._tools.cache, children)
         return await self._report(children)
 
     def _render(self) -> tuple[Rendered, ...]:

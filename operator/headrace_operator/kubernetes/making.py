@@ -5,11 +5,12 @@ from typing import Final
 
 from headrace_operator.errors import OperatorError
 from headrace_operator.kubernetes.apply import Applier, Wanted
-from headrace_operator.kubernetes.cache import Key
+from headrace_operator.kubernetes.cache import Cache, Key
 from headrace_operator.kubernetes.errors import ForeignError, RefusedError, TerminatingError
 from headrace_operator.kubernetes.kinds import Kind
 from headrace_operator.kubernetes.memory import Memory, Refusal, Rendered
 from headrace_operator.kubernetes.objects import Item
+from headrace_operator.kubernetes.prune import unwanted
 from headrace_operator.kubernetes.retry import backoff_s
 from headrace_operator.kubernetes.session import Session
 
@@ -71,6 +72,14 @@ class Maker:
         places = {child.wanted.place for child in children}
         self._memory.refused = {place: one for place, one in self._memory.refused.items() if place in places}
         return [refusal.error for refusal in self._memory.refused.values()]
+
+    async def prune(self, key: Key, cache: Cache, children: Sequence[Rendered]) -> None:
+        """Remove what nobody wants any more, once everything that is wanted is there."""
+        if self.problems(children):
+            return
+        wanted = {child.wanted.place for child in children}
+        for kind, item in list(unwanted(key, self._memory.uid, cache, wanted)):
+            await self._applier.delete(kind, item)
 
     def again_s(self) -> float | None:
         """Return after how long a refused object is tried again."""

@@ -7,6 +7,7 @@ import msgspec
 
 from headrace_operator.desired import Desired, Role
 from headrace_operator.kubernetes import report, writing
+from headrace_operator.kubernetes.cache import Key
 from headrace_operator.kubernetes.kinds import POOLS
 from headrace_operator.kubernetes.making import Maker
 from headrace_operator.kubernetes.memory import Memory, Rendered, Written
@@ -40,7 +41,8 @@ async def report_pools(
 ) -> float | None:
     """Write the statuses of LLMPools; return after how long the rest of the changes is due."""
     due = []
-    items = {item.spec.role: item for item in tools.cache.all(POOLS) if _serves(item, owner)}
+    key = Key("LLMDeployment", owner.namespace, owner.name)
+    items = {item.spec.role: item for item in tools.cache.of(POOLS, key)}
     for pool in desired.pools:
         item = items.get(pool.role)
         if item is None or item.metadata.deletion_timestamp is not None:
@@ -60,10 +62,6 @@ def _numbered(item: PoolItem, replicas: int, version: str) -> PoolItem:
     generation = item.metadata.generation + (item.spec.replicas != replicas)
     metadata = msgspec.structs.replace(item.metadata, resource_version=version, generation=generation)
     return msgspec.structs.replace(item, metadata=metadata, spec=msgspec.structs.replace(item.spec, replicas=replicas))
-
-
-def _serves(item: PoolItem, owner: Owner) -> bool:
-    return item.metadata.namespace == owner.namespace and item.spec.deployment == owner.name
 
 
 def _told(item: PoolItem) -> dict[str, Any]:

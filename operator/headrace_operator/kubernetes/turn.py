@@ -14,7 +14,7 @@ from headrace_api.names import ANNOTATION_REPLICAS_WRITTEN
 from headrace_api.resources import LLMDeployment
 from headrace_operator.actions import Action, DrainPool, EnsurePool, RemovePool, ScalePool, Verify
 from headrace_operator.desired import Desired, Role
-from headrace_operator.kubernetes import prune, report, vouch, workers, writing
+from headrace_operator.kubernetes import report, vouch, workers, writing
 from headrace_operator.kubernetes.agenda import Lane
 from headrace_operator.kubernetes.apply import Wanted
 from headrace_operator.kubernetes.cache import Key
@@ -86,7 +86,7 @@ class Turn:
         if not self._is_low and not all(maker.is_settled(child) for child in children if child.later):
             return Again(0.0, Lane.LOW)
         await self._make_later(children, held)
-        await self._prune(children)
+        await maker.prune(self._key, self._tools.cache, children)
         pauses = [
             *await self._report(desired, children),
             maker.again_s(),
@@ -165,14 +165,6 @@ class Turn:
                 await self._maker.make(child)
 
         await each((child for child in children if child.later), make)
-
-    async def _prune(self, children: Sequence[Rendered]) -> None:
-        """Remove what nobody wants any more, once everything that is wanted is there."""
-        if self._maker.problems(children):
-            return
-        wanted = {child.wanted.place for child in children}
-        for kind, item in list(prune.unwanted(self._key, self._memory.uid, self._tools.cache, wanted)):
-            await self._tools.applier.delete(kind, item)
 
     async def _report(self, desired: Desired, children: Sequence[Rendered]) -> list[float | None]:
         """Write the statuses, by a fresh look; return after how long what is left of them is due."""
