@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from e2e.cluster.command import Progress, capture, labour
 from e2e.cluster.errors import MissingError
-from e2e.cluster.modules import build_arguments, get_arguments, module_text, needs_staging, staging_paths
+from e2e.cluster.modules import build_arguments, get_arguments, module_text, replacements
 from e2e.cluster.versions import PROGRAMS, Module, Program
 from filelock import FileLock
 
@@ -59,7 +59,7 @@ def module_folder(module: Module) -> Path:
 
 
 def _ensure(home: Home, program: Program, progress: Progress) -> Path:
-    target = home.programs / program.name
+    target = home.program(program)
     if not target.is_file():
         with FileLock(home.build_lock):
             if not target.is_file():
@@ -89,12 +89,12 @@ def _build(home: Home, program: Program, target: Path, progress: Progress) -> No
 
 
 def _workshop(home: Home, module: Module) -> Path:
-    folder = home.parts / "go" / module.name
+    folder = home.module_parts(module) / "go" / module.name
     file = folder / "go.mod"
     if not file.exists():
-        staging = staging_paths((module_folder(module) / "go.mod").read_text()) if needs_staging(module) else ()
+        upstream = (module_folder(module) / "go.mod").read_text()
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(module_text(module, staging=staging))
+        file.write_text(module_text(module, replaced=replacements(upstream)))
     return folder
 
 

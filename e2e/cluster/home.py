@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from e2e.cluster.versions import cache_name
+from e2e.cluster.versions import cache_name, module_cache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from e2e.cluster.versions import Module, Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,14 @@ class Home:
     def programs(self) -> Path:
         """Executables built from Go modules."""
         return self.parts / "bin"
+
+    def module_parts(self, module: Module) -> Path:
+        """Return the folder of what is built from a module."""
+        return self.root / module_cache(module)
+
+    def program(self, program: Program) -> Path:
+        """Return the path of an executable, built or not."""
+        return self.module_parts(program.module) / "bin" / program.name
 
     @property
     def build_logs(self) -> Path:

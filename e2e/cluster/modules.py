@@ -5,32 +5,40 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from e2e.cluster.versions import KUBERNETES_MODULE, STAGING, Module, Program
+from e2e.cluster.versions import STAGING, Module, Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_STAGING_LINE = re.compile(r"^\s*(?:replace\s+)?(k8s\.io/[\w./-]+) => \./staging/", re.MULTILINE)
+_REPLACED = re.compile(r"^\s*(?:replace\s+)?(\S+)(?: v\S+)? => (\S+)(?: (v\S+))?\s*$", re.MULTILINE)
+_STAGING_FOLDER = "./staging/"
 
 
-def staging_paths(upstream: str) -> tuple[str, ...]:
-    """Return the libraries that a Kubernetes go.mod takes from its own `staging` folder, sorted.
+def replacements(upstream: str) -> tuple[str, ...]:
+    """Return the `replace` lines that a module needs outside of its repository, sorted, given its own go.mod.
 
-    Outside of its repository that folder does not exist, so each of them must be replaced by what is published.
+    Go follows those lines in the main module only, which is ours. A library in a `staging` folder, as Kubernetes has
+    them, is taken as it is published.
     """
-    return tuple(sorted(set(_STAGING_LINE.findall(upstream))))
+    found = set()
+    for path, target, version in _REPLACED.findall(upstream):
+        if version:
+            found.add(f"{path} => {target} {version}")
+        elif target.startswith(_STAGING_FOLDER):
+            found.add(f"{path} => {path} {STAGING}")
+    return tuple(sorted(found))
 
 
-def module_text(module: Module, *, staging: Iterable[str] = ()) -> str:
+def module_text(module: Module, *, replaced: Iterable[str] = ()) -> str:
     """Return a go.mod that requires `module` and nothing else; the Go tool adds what follows from it.
 
     A go.mod of our own is needed because `go install PACKAGE@VERSION` refuses modules with `replace` lines, and
-    Kubernetes and etcd have such. `headrace.invalid` can never be a real module.
+    Kubernetes, etcd and KEDA have such. `headrace.invalid` can never be a real module.
     """
     lines = [f"module headrace.invalid/{module.name}", "", "go 1.24.0", "", f"require {module.path} {module.version}"]
-    replaced = [f"\t{path} => {path} {STAGING}" for path in staging]
-    if replaced:
-        lines += ["", "replace (", *replaced, ")"]
+    indented = [f"\t{line}" for line in replaced]
+    if indented:
+        lines += ["", "replace (", *indented, ")"]
     return "\n".join(lines) + "\n"
 
 
@@ -46,8 +54,3 @@ def build_arguments(program: Program, output: str) -> list[str]:
     """Return the arguments of `go` that build a program into the file `output`: static, stripped, no machine paths."""
     stamps = [f"-X {name}={value}" for name, value in program.module.stamps]
     return ["build", "-trimpath", "-ldflags", " ".join(["-s", "-w", *stamps]), "-o", output, program.package]
-
-
-def needs_staging(module: Module) -> bool:
-    """Say whether a module's go.mod points into its own repository by `staging` lines."""
-    return module == KUBERNETES_MODULE

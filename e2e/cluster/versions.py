@@ -51,6 +51,12 @@ HELM_MODULE: Final = Module(
     "helm", "helm.sh/helm/v3", "v3.22.0", (("helm.sh/helm/v3/internal/version.version", "v3.22.0"),)
 )
 MODULES: Final = (KUBERNETES_MODULE, ETCD_MODULE, KWOK_MODULE, KIND_MODULE, COREDNS_MODULE, HELM_MODULE)
+"""What a cluster is made of."""
+
+KEDA_MODULE: Final = Module(
+    "keda", "github.com/kedacore/keda/v2", "v2.20.2", (("github.com/kedacore/keda/v2/version.Version", "2.20.2"),)
+)
+"""What only some scenarios install; its programs have a folder of their own, so a new version rebuilds nothing else."""
 
 PROGRAMS: Final = {
     program.name: program
@@ -72,6 +78,8 @@ PROGRAMS: Final = {
         Program("kind", KIND_MODULE, KIND_MODULE.path),
         Program("coredns", COREDNS_MODULE, COREDNS_MODULE.path),
         Program("helm", HELM_MODULE, f"{HELM_MODULE.path}/cmd/helm"),
+        Program("keda", KEDA_MODULE, f"{KEDA_MODULE.path}/cmd/operator"),
+        Program("keda-adapter", KEDA_MODULE, f"{KEDA_MODULE.path}/cmd/adapter"),
     )
 }
 
@@ -94,8 +102,26 @@ IMAGE_PROGRAMS: Final = (
 )
 """What runs in pods of the control plane where the node image is built here."""
 
+KEDA_PROGRAMS: Final = ("keda", "keda-adapter")
+"""What scales by events: KEDA's operator, and the server of external metrics."""
+
 
 def cache_name() -> str:
     """Return the name of the cache folder: the Kubernetes version, readable, and a digest of all versions."""
-    everything = repr((RECIPE, STAGING, [(module.path, module.version, module.stamps) for module in MODULES]))
-    return f"kubernetes-{KUBERNETES.removeprefix('v')}-{hashlib.sha256(everything.encode()).hexdigest()[:10]}"
+    everything = repr((RECIPE, STAGING, [_identity(module) for module in MODULES]))
+    return f"kubernetes-{KUBERNETES.removeprefix('v')}-{_digest(everything)}"
+
+
+def module_cache(module: Module) -> str:
+    """Return the name of the folder in which a module's programs are kept: that of the cluster, or one of its own."""
+    if module in MODULES:
+        return cache_name()
+    return f"{module.name}-{module.version.removeprefix('v')}-{_digest(repr((RECIPE, _identity(module))))}"
+
+
+def _identity(module: Module) -> tuple[object, ...]:
+    return module.path, module.version, module.stamps
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import pytest
-from e2e.cluster.modules import build_arguments, get_arguments, module_text, needs_staging, staging_paths
+from e2e.cluster.modules import build_arguments, get_arguments, module_text, replacements
 from e2e.cluster.versions import (
     API_PROGRAMS,
     ETCD_MODULE,
     IMAGE_PROGRAMS,
+    KEDA_MODULE,
+    KEDA_PROGRAMS,
     KIND_PROGRAMS,
     KUBERNETES_MODULE,
     MODULES,
     NODE_PROGRAMS,
     PROGRAMS,
     cache_name,
+    module_cache,
 )
 
 UPSTREAM = """module k8s.io/kubernetes
@@ -26,28 +29,35 @@ replace (
 """
 
 
-def test_staging_libraries_are_those_replaced_by_a_staging_folder() -> None:
-    assert staging_paths(UPSTREAM) == ("k8s.io/api", "k8s.io/kubelet")
+def test_libraries_of_a_staging_folder_are_taken_as_they_are_published() -> None:
+    assert replacements(UPSTREAM) == ("k8s.io/api => k8s.io/api v0.34.4", "k8s.io/kubelet => k8s.io/kubelet v0.34.4")
 
 
-def test_staging_libraries_are_found_in_lines_of_their_own_too() -> None:
-    assert staging_paths("replace k8s.io/api => ./staging/src/k8s.io/api\n") == ("k8s.io/api",)
+@pytest.mark.parametrize("word", ["replace ", "\t"])
+def test_a_replacement_by_a_version_is_repeated_whether_it_stands_alone_or_in_a_block(word: str) -> None:
+    line = "example.org/a => example.org/b v1.2.3"
+
+    assert replacements(f"module example.org/m\n\n{word}{line}\n") == (line,)
 
 
-def test_a_module_without_staging_requires_itself_only() -> None:
+def test_a_replacement_of_one_version_holds_for_all() -> None:
+    assert replacements("replace a.org/a v1.0.0 => a.org/a v1.0.1\n") == ("a.org/a => a.org/a v1.0.1",)
+
+
+def test_a_folder_that_is_not_published_is_left_to_the_version_that_is_required() -> None:
+    assert replacements("replace go.etcd.io/etcd/api/v3 => ../api\n") == ()
+
+
+def test_a_module_without_replacements_requires_itself_only() -> None:
     assert module_text(ETCD_MODULE) == (
         "module headrace.invalid/etcd\n\ngo 1.24.0\n\nrequire go.etcd.io/etcd/server/v3 v3.6.5\n"
     )
 
 
-def test_staging_libraries_are_replaced_by_the_published_ones() -> None:
-    text = module_text(KUBERNETES_MODULE, staging=["k8s.io/api"])
+def test_replacements_become_one_block() -> None:
+    text = module_text(KUBERNETES_MODULE, replaced=["k8s.io/api => k8s.io/api v0.34.4"])
 
     assert "replace (\n\tk8s.io/api => k8s.io/api v0.34.4\n)\n" in text
-
-
-def test_only_kubernetes_needs_staging() -> None:
-    assert [module.name for module in MODULES if needs_staging(module)] == ["kubernetes"]
 
 
 @pytest.mark.parametrize("name", sorted(PROGRAMS))
@@ -67,8 +77,14 @@ def test_the_linker_stamps_the_version_that_kubelet_tells() -> None:
 
 
 def test_every_level_names_programs_that_exist() -> None:
-    assert {*API_PROGRAMS, *KIND_PROGRAMS, *NODE_PROGRAMS, *IMAGE_PROGRAMS} <= set(PROGRAMS)
+    assert {*API_PROGRAMS, *KIND_PROGRAMS, *NODE_PROGRAMS, *IMAGE_PROGRAMS, *KEDA_PROGRAMS} <= set(PROGRAMS)
 
 
 def test_the_cache_folder_tells_the_kubernetes_version() -> None:
     assert cache_name().startswith("kubernetes-1.34.4-")
+
+
+def test_what_only_some_scenarios_need_has_a_cache_folder_of_its_own() -> None:
+    assert module_cache(ETCD_MODULE) == cache_name()
+    assert KEDA_MODULE not in MODULES
+    assert module_cache(KEDA_MODULE).startswith("keda-2.20.2-")
