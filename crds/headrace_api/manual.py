@@ -11,6 +11,7 @@ from headrace_api.resources.labels import LABEL_PATTERN, NAME_PATTERN, OBJECT_PA
 from headrace_api.resources.model import MODEL_URI_PATTERN
 from headrace_api.resources.percent import PERCENT_PATTERN
 from headrace_api.resources.quantity import AMOUNT_PATTERN, DURATION_PATTERN, QUANTITY_PATTERN
+from headrace_api.resources.scaling import ADDRESS_PATTERN, RATIO_PATTERN
 
 _HEAD: Final = f"""\
 <!-- Generated from crds/headrace_api/resources by `python -m headrace_api.generate`; edit those. -->
@@ -22,6 +23,7 @@ what holds then. Unknown fields are refused. `kubectl explain llm.spec.kv` shows
 `headrace render FILE` prints a file with all its defaults. The rules between fields need Kubernetes 1.29 or newer.
 """
 _WORDS: Final[Mapping[str, str]] = {
+    ADDRESS_PATTERN: "`http://` or `https://`, a host, perhaps a port and a path",
     AMOUNT_PATTERN: "such as `2`, `500m`, `1.5Gi`",
     DURATION_PATTERN: "such as `500ms`, `30s`, `1h30m`",
     LABEL_PATTERN: "lower-case letters, digits, dashes",
@@ -30,6 +32,7 @@ _WORDS: Final[Mapping[str, str]] = {
     OBJECT_PATTERN: "lower-case letters, digits, dashes, points",
     PERCENT_PATTERN: "or `0%` to `100%`",
     QUANTITY_PATTERN: "such as `1048576`, `512Mi`, `2G`",
+    RATIO_PATTERN: "two whole numbers, such as `1:3`",
     RDMA_PATTERN: "`domain/name`",
     VALUE_PATTERN: "letters, digits, dashes, points, underscores",
 }

@@ -10,6 +10,7 @@ from headrace_api.resources.model import ModelSpec
 from headrace_api.resources.pods import PodTemplate, Workers
 from headrace_api.resources.rollout import RolloutSpec
 from headrace_api.resources.rules import Rule
+from headrace_api.resources.scaling import ScalingSpec
 from headrace_api.resources.status import DeploymentStatus
 
 Disaggregation = Literal["auto", "always", "never"]
@@ -68,6 +69,12 @@ class DeploymentSpec(Part):
             "disaggregation always needs a prefill worker; set prefill.replicas to at least 1 or use auto",
             "prefill.replicas",
         ),
+        Rule(
+            "self.disaggregation != 'never' || !has(self.scaling) || !has(self.scaling.ratio)",
+            lambda spec: spec.disaggregation != "never" or spec.scaling is None or spec.scaling.ratio is None,
+            "disaggregation never has one pool only, so that no ratio can be held; leave scaling.ratio out",
+            "scaling.ratio",
+        ),
     )
 
     model: ModelSpec
@@ -88,6 +95,9 @@ class DeploymentSpec(Part):
     """How much one step of a worker takes on."""
     rollout: RolloutSpec = RolloutSpec()
     """How a new revision of the workers takes the place of the old one. Local mode starts anew instead."""
+    scaling: ScalingSpec | None = Field(default=None, examples=[{"decode": {"maxReplicas": 16}}])
+    """How the number of workers follows the load. Left out: it does not, and `replicas` and `kubectl scale` set it.
+    Local mode ignores it."""
     router: FrontSpec = FrontSpec()
     """The deployment's own endpoint."""
     template: PodTemplate = PodTemplate()

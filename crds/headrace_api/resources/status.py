@@ -11,8 +11,8 @@ class Condition(Part):
     """One thing that holds, does not hold, or is not known."""
 
     type: str = Field(max_length=316, examples=["Ready"])
-    """What is told: Planned, WeightsReady, PrefillReady, DecodeReady, KVTransferVerified, RouterReady, Ready or
-    Degraded."""
+    """What is told: Planned, WeightsReady, PrefillReady, DecodeReady, KVTransferVerified, RouterReady, ScalingActive,
+    Ready or Degraded."""
     status: Literal["True", "False", "Unknown"] = Field(examples=["True"])
     """Whether it holds."""
     reason: str = Field(max_length=1024, examples=["HandoffVerified"])
