@@ -75,9 +75,7 @@ class RouterProcess:
     async def _drain(self) -> None:
         """Let running requests finish, up to the deadline or a second stop."""
         router = self.router
-        router.draining = True
-        for client in list(router.clients):
-            client.close_idle()
+        router.drain()
         logger.info("draining %d connections", len(router.clients))
         try:
             async with asyncio.timeout(self._settings.drain_deadline_s):

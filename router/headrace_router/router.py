@@ -11,6 +11,7 @@ from headrace_api.names import HEADER_REQUEST_ID
 from headrace_router.admin.health import health
 from headrace_router.admin.metrics import Metrics
 from headrace_router.admin.models import model_card, model_list
+from headrace_router.admin.waiting import Polls, parse_seconds
 from headrace_router.choose.prefix import chain
 from headrace_router.choose.score import Costs
 from headrace_router.discovery.registry import Deployment, Member, Registry
@@ -22,6 +23,7 @@ from headrace_router.server.answer import JSON, Answer
 from headrace_router.server.call import Call
 from headrace_router.server.client import Client, Running
 from headrace_router.server.exchange import Exchange
+from headrace_router.server.hold import Hold
 from headrace_router.server.http import Request, forwarded
 from headrace_router.server.pool import Pool
 from headrace_router.settings import RouterSettings
@@ -55,7 +57,8 @@ class Router:
             settings.prefix_entries,
         )
         self.pool = Pool(settings, loop)
-        self.waiting: set[Exchange] = set()
+        self._polls = Polls(self._waiting)
+        self.hold = Hold(settings.hold_requests, self._polls.tell_all)
         self.clients: set[Client] = set()
         self.draining = False
         # Not the loop's clock: uvloop's stands still within one turn and counts whole milliseconds.
@@ -72,8 +75,7 @@ class Router:
         try:
             peek = _PEEKS.get(request.path)
             if peek is None:
-                self._serve_own(answer, request_id)
-                return None
+                return self._serve_own(answer, request_id)
             if request.method != b"POST":
                 raise _not_allowed(request)
             call = self._call(request, peek(request.body), request_id)
@@ -86,12 +88,12 @@ class Router:
         exchange.start()
         return exchange
 
-    def _serve_own(self, answer: Answer, request_id: bytes) -> None:
+    def _serve_own(self, answer: Answer, request_id: bytes) -> Running | None:
         request = answer.request
         path = request.path
         fields = _id_line(request_id)
         is_model = path.startswith(_MODELS + b"/")
-        if path not in (b"/health", b"/metrics", _MODELS) and not is_model:
+        if path not in (b"/health", b"/metrics", b"/waiting", _MODELS) and not is_model:
             raise ClientError(f"There is nothing at {path.decode('ascii', 'replace')}.", status=404, code="not_found")
         if request.method not in (b"GET", b"HEAD"):
             answer.error(_not_allowed(request), b"allow: GET, HEAD\r\n" + fields)
@@ -99,13 +101,17 @@ class Router:
             status, body = health(self.registry, draining=self.draining)
             answer.whole(status, JSON + fields, body)
         elif path == b"/metrics":
-            answer.whole(200, _TEXT + fields, self.metrics.render(self._workers()))
+            answer.whole(200, _TEXT + fields, self.metrics.render(self._workers(), self._waiting()))
+        elif path == b"/waiting":
+            seconds = 0.0 if self.draining else parse_seconds(request.query)
+            return self._polls.ask(answer, fields, now_s=self.now_s(), seconds=seconds)
         elif path == _MODELS:
             answer.whole(200, JSON + fields, model_list(self.registry.deployments, self._started))
         else:
             name = path[len(_MODELS) + 1 :].decode("utf-8", "replace")
             self._deployment(name)
             answer.whole(200, JSON + fields, model_card(name, self._started))
+        return None
 
     def _call(self, request: Request, peek: Peek, request_id: bytes) -> Call:
         deployment = self._deployment(peek.model)
@@ -171,13 +177,18 @@ class Router:
         if gone:
             self.placer.forget(gone)
         logger.info("%d workers listed, %d gone", len(workers), len(gone))
+        self.wake()
+
+    def drain(self) -> None:
+        """Take no more connections' worth of requests: what is idle closes, what runs goes on to its end."""
+        self.draining = True
+        self._polls.tell_all()
+        for client in list(self.clients):
+            client.close_idle()
 
     def wake(self) -> None:
         """Let every request that waits for a worker try again."""
-        if self.waiting:
-            now_s = self.now_s()
-            for exchange in list(self.waiting):
-                exchange.wake(now_s)
+        self.hold.wake_all(self.now_s())
 
     def sweep(self) -> None:
         """Check the deadlines of all connections."""
@@ -185,6 +196,9 @@ class Router:
         for client in list(self.clients):
             client.sweep(now_s)
         self.pool.sweep(now_s)
+
+    def _waiting(self) -> dict[str, int]:
+        return dict.fromkeys(self.registry.deployments, 0) | self.hold.counts()
 
     def _workers(self) -> dict[tuple[str, str], int]:
         now_s = self.now_s()

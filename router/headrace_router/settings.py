@@ -30,8 +30,12 @@ class RouterSettings(BaseModel):
     """Largest request body; a larger one is answered with 413."""
     max_header_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024
     """Largest request head (request line and headers); a larger one is answered with 431."""
+    hold_deadline_s: Annotated[float, Field(ge=0)] = 300.0
+    """How long a new request waits while its model has no worker (none runs yet, or none can be reached)."""
+    hold_requests: Annotated[int, Field(ge=0)] = 64
+    """Most requests of one model that wait so; one more is answered with 503 at once."""
     replay_deadline_s: Annotated[float, Field(ge=0)] = 60.0
-    """How long a request, new or cut off by a dying worker, waits for a worker before it fails."""
+    """How long a request whose worker died waits for another one before it fails."""
     max_attempts: Annotated[int, Field(ge=1)] = 5
     """Most workers that may fail one request before it fails itself."""
     connect_deadline_s: Annotated[float, Field(gt=0)] = 5.0

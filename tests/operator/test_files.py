@@ -21,7 +21,8 @@ ENDPOINT = Endpoint(WorkerName("a-decode-0"), DeploymentName("a"), "decode", "ht
 
 
 def test_the_state_has_the_shape_that_the_router_reads() -> None:
-    assert document(("http://r", 7), [ENDPOINT], {"a-decode-0": 8}) == {
+    assert document(("http://r", 7), [ENDPOINT], {"a-decode-0": 8}, {"b", "a"}) == {
+        "models": ["a", "b"],
         "router": {"url": "http://r", "pid": 7},
         "workers": [
             {
@@ -39,7 +40,7 @@ def test_the_state_has_the_shape_that_the_router_reads() -> None:
 
 
 def test_a_worker_without_a_process_is_not_in_the_state() -> None:
-    assert document(None, [ENDPOINT], {}) == {"router": None, "workers": []}
+    assert document(None, [ENDPOINT], {}, ()) == {"router": None, "models": [], "workers": []}
 
 
 def test_a_file_is_replaced_as_a_whole_and_leaves_no_temporary(tmp_path: Path) -> None:

@@ -368,7 +368,8 @@ class Rig:
 async def rig(folder: Path, **settings: Any) -> AsyncIterator[Rig]:
     """Run a router with these settings until the block ends; short deadlines unless given."""
     state = folder / "state.json"
-    given = {"discovery": f"file:{state}", "port": 0, "replay_deadline_s": 5.0, "drain_deadline_s": 1.0} | settings
+    given = {"discovery": f"file:{state}", "port": 0, "drain_deadline_s": 1.0}
+    given |= {"hold_deadline_s": 5.0, "replay_deadline_s": 5.0} | settings
     process = RouterProcess(RouterSettings(**given))
     serving = asyncio.create_task(process.run())
     await asyncio.wait([serving, asyncio.create_task(process.listening.wait())], return_when=asyncio.FIRST_COMPLETED)

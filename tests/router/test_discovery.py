@@ -106,17 +106,38 @@ def test_what_is_no_worker_is_an_error_that_names_the_file(entry: dict[str, Any]
 
 def test_urls_and_names_are_understood() -> None:
     entries = [_entry(1, url="http://h/base/", worker="d0"), _entry(2, url="http://[::1]:8/")]
-    one, two = parse_state(json.dumps({"workers": entries}).encode(), "x")
+    one, two = parse_state(json.dumps({"workers": entries}).encode(), "x").workers
     assert (one.host, one.port, one.path, one.name, one.authority) == ("h", 80, b"/base", "d0", b"h")
     assert (two.host, two.port, two.path, two.authority) == ("::1", 8, b"", b"[::1]:8")
 
 
 def test_an_incarnation_in_the_file_tells_starts_apart_where_process_ids_come_again() -> None:
     first, second = (_entry(1, incarnation=name, pairing="x") for name in ("a", "b"))
-    (one,), (other,) = (parse_state(json.dumps({"workers": [entry]}).encode(), "x") for entry in (first, second))
+    (one,), (other,) = (_workers(entry) for entry in (first, second))
     assert one != other
     assert (one.incarnation, one.pairing) == ("a", "x")
-    assert parse_state(json.dumps({"workers": [_entry(1)]}).encode(), "x")[0].pairing == ""
+    assert _workers(_entry(1))[0].pairing == ""
+
+
+def _workers(entry: dict[str, Any]) -> tuple[Worker, ...]:
+    return parse_state(json.dumps({"workers": [entry]}).encode(), "x").workers
+
+
+def test_models_that_a_file_lists_are_known_for_as_long_as_it_does(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    told: list[frozenset[str]] = []
+    discovery = FileDiscovery([str(path)], lambda _, models: told.append(models))
+    states: list[dict[str, Any]] = [
+        {"models": ["a", "b"], "workers": []},
+        {"models": ["b"], "workers": []},
+        {"workers": [_entry(1)]},
+        {"workers": []},
+    ]
+    for state in states:
+        path.write_text(json.dumps(state))
+        discovery.poll()
+    chat = _entry(1)["deployment"]
+    assert told == [frozenset("ab"), frozenset("b"), frozenset(("b", chat)), frozenset(("b", chat))]
 
 
 def test_the_source_names_files_or_deployments_by_namespace() -> None:

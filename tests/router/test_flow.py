@@ -46,9 +46,9 @@ def test_a_client_that_leaves_while_it_waits_for_a_worker_is_forgotten(tmp_path:
             await it.publish()
             connection = await it.connect()
             await connection.send(post(chat()))
-            await until(lambda: it.router.waiting, "the request waits")
+            await until(it.router.hold.counts, "the request waits")
             connection.leave()
-            await until(lambda: not it.router.waiting, "the request was dropped")
+            await until(lambda: not it.router.hold.counts(), "the request was dropped")
 
     run(main())
 

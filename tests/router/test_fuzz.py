@@ -90,7 +90,7 @@ def test_nonsense_is_answered_or_closed_and_hurts_nobody_else(parts: list[bytes]
                 pass  # closed with our bytes unread
             assert (await it.ask(chat())).status == 200
             assert it.router.metrics.of("chat").inflight == 0
-            assert not it.router.waiting
+            assert not it.router.hold.counts()
 
     with tempfile.TemporaryDirectory() as folder:
         run(main(Path(folder)))
@@ -119,7 +119,13 @@ ANSWER_FRAGMENTS = [
 )
 def test_nonsense_from_a_worker_ends_in_an_answer_or_a_close(parts: list[bytes], dies: bool, stream: bool) -> None:  # noqa: FBT001 - drawn
     async def main(folder: Path) -> None:
-        deadlines = {"silence_deadline_s": 0.1, "replay_deadline_s": 0.2, "max_attempts": 2, "read_deadline_s": 5}
+        deadlines = {
+            "silence_deadline_s": 0.1,
+            "hold_deadline_s": 0.2,
+            "replay_deadline_s": 0.2,
+            "max_attempts": 2,
+            "read_deadline_s": 5,
+        }
         async with rig(folder, **deadlines) as it:
             worker = await it.worker("d0")
             worker.plain, worker.plain_then_die = b"".join(parts), dies

@@ -381,10 +381,10 @@ def cluster(api_cluster: ApiCluster, request: pytest.FixtureRequest) -> Iterator
 def test_requests_follow_the_pods_of_a_real_cluster(cluster: Cluster, tmp_path: Path) -> None:
     async def main() -> None:
         settings = {"discovery": f"kubernetes:{cluster.namespace}/chat", "kubeconfig": cluster.kubeconfig}
-        async with rig(tmp_path, **settings, replay_deadline_s=20.0) as it:
+        async with rig(tmp_path, **settings, hold_deadline_s=20.0) as it:
             first, second = [await it.worker(name, listed=False) for name in ("d0", "d1")]
             waiting = asyncio.create_task(it.ask(chat()))
-            await until(lambda: it.router.waiting, "a request that waits: the model is known, no worker is")
+            await until(it.router.hold.counts, "a request that waits: the model is known, no worker is")
             await cluster.create(first)
             await cluster.report("d0")
             assert (await waiting).headers["x-headrace-decode"] == "d0"
@@ -419,7 +419,7 @@ def test_requests_follow_the_pods_of_a_real_cluster(cluster: Cluster, tmp_path: 
 def test_a_container_that_restarted_in_its_pod_starts_with_a_clean_record(cluster: Cluster, tmp_path: Path) -> None:
     async def main() -> None:
         settings = {"discovery": f"kubernetes:{cluster.namespace}/chat", "kubeconfig": cluster.kubeconfig}
-        async with rig(tmp_path, **settings, replay_deadline_s=20.0) as it:
+        async with rig(tmp_path, **settings, hold_deadline_s=20.0) as it:
             worker = await it.worker("d0", listed=False)
             await cluster.create(worker, pairing="x")
             await cluster.report("d0")

@@ -71,7 +71,7 @@ def test_a_stream_waits_for_a_worker_that_discovery_brings_later(tmp_path: Path)
                 got += await connection.chunk()
             await first.stop()
             await it.publish()
-            await until(lambda: it.router.waiting, "the request waits")
+            await until(it.router.hold.counts, "the request waits")
             second = await it.worker("d1", listed=False)
             await it.publish(second)
             while piece := await connection.chunk():
@@ -97,7 +97,7 @@ def test_a_worker_that_cannot_be_reached_is_passed_over_and_left_alone(tmp_path:
 
 def test_no_worker_within_the_deadline_is_503_with_retry_after(tmp_path: Path) -> None:
     async def main() -> None:
-        async with rig(tmp_path, replay_deadline_s=0.3) as it:
+        async with rig(tmp_path, hold_deadline_s=0.3) as it:
             await it.worker("d0")
             await it.publish()
             reply = await it.ask(chat())
@@ -166,7 +166,7 @@ def test_a_request_that_only_a_leaving_worker_could_take_waits_for_another(tmp_p
             leaving = await it.worker("d0")
             leaving.refuse, leaving.refused = (503, b'{"error":{}}'), reason
             asking = asyncio.create_task(it.ask(chat()))
-            await until(lambda: leaving.seen and it.router.waiting, "the request waits")
+            await until(lambda: leaving.seen and it.router.hold.counts(), "the request waits")
             await it.worker("d1")
             reply = await asking
             assert (reply.json, reply.headers["x-headrace-decode"]) == (WHOLE, "d1")
@@ -177,7 +177,7 @@ def test_a_request_that_only_a_leaving_worker_could_take_waits_for_another(tmp_p
 
 def test_a_leaving_worker_is_asked_again_now_and_then_until_the_deadline(tmp_path: Path) -> None:
     async def main() -> None:
-        async with rig(tmp_path, replay_deadline_s=1.0) as it:
+        async with rig(tmp_path, hold_deadline_s=1.0) as it:
             leaving = await it.worker("d0")
             leaving.refuse, leaving.refused = (503, b'{"error":{}}'), "not_ready"
             reply = await it.ask(chat())

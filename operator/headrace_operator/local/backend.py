@@ -278,9 +278,10 @@ class LocalBackend:
         served = [one for one in self._routed if router is None or one.deployment in router.router.serves]
         if router is not None:
             router.told = frozenset(one.url for one in served if one.name in pids)
-        self._write(self._discovery, document(where, served, pids))
+        models = () if router is None else router.router.serves
+        self._write(self._discovery, document(where, served, pids, models))
         if self._published and self._settings.state_file is not None:
-            self._write(self._settings.state_file, document(where, self._routed, pids))
+            self._write(self._settings.state_file, document(where, self._routed, pids, models))
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
         if self._written.get(path) == content:

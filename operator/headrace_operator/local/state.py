@@ -11,16 +11,20 @@ from typing import Any
 from headrace_operator.observed import Endpoint
 
 
-def document(router: tuple[str, int] | None, endpoints: Iterable[Endpoint], pids: Mapping[str, int]) -> dict[str, Any]:
+def document(
+    router: tuple[str, int] | None, endpoints: Iterable[Endpoint], pids: Mapping[str, int], models: Iterable[str]
+) -> dict[str, Any]:
     """Return the state; a worker without a process is left out.
 
     Args:
         router: its URL and process id, None while it does not listen.
         endpoints: the workers that may be used.
         pids: by worker name: the leader of the worker's process group.
+        models: names of the deployments that are served, with workers or without.
     """
     return {
         "router": None if router is None else {"url": router[0], "pid": router[1]},
+        "models": sorted(models),
         "workers": [
             {
                 "deployment": endpoint.deployment,

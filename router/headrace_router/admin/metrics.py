@@ -73,11 +73,12 @@ class Metrics:
         """Note a request that never had a worker; its duration would only blur the others."""
         self._refused[status] += 1
 
-    def render(self, workers: Mapping[tuple[str, str], int]) -> bytes:
+    def render(self, workers: Mapping[tuple[str, str], int], held: Mapping[str, int]) -> bytes:
         """Return the text of a scrape.
 
         Args:
             workers: how many may be chosen now, by model and role.
+            held: how many requests wait for a worker now, by model.
         """
         lines: list[str] = []
         models = [(f'model="{_escape(model)}"', figures) for model, figures in sorted(self._models.items())]
@@ -94,6 +95,8 @@ class Metrics:
         _family(lines, names.ROUTER_WORKERS, "gauge", "Workers that may be chosen now, by model and role.")
         for (model, role), count in sorted(workers.items()):
             lines.append(f'{names.ROUTER_WORKERS}{{model="{_escape(model)}",role="{role}"}} {count}')
+        _family(lines, names.ROUTER_HELD_REQUESTS, "gauge", "Requests that wait until their model has a worker.")
+        lines += [f'{names.ROUTER_HELD_REQUESTS}{{model="{_escape(model)}"}} {held[model]}' for model in sorted(held)]
         _family(lines, names.ROUTER_TTFT_SECONDS, "histogram", "From the whole request to the answer's first byte.")
         for label, figures in models:
             lines += figures.ttft.lines(names.ROUTER_TTFT_SECONDS, label)

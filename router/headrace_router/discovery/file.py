@@ -33,16 +33,28 @@ class _Entry(msgspec.Struct):
 
 class _State(msgspec.Struct):
     workers: list[_Entry] = []
+    models: list[str] | None = None
+    """Deployments that exist, with workers or without: requests wait for those that have none."""
 
 
 _decode = msgspec.json.Decoder(_State).decode
 
 
-def parse_state(data: bytes, source: str) -> tuple[Worker, ...]:
-    """Return the workers in a state file's content; raise DiscoveryError, naming `source`, where it is none."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class State:
+    """What a state file says."""
+
+    workers: tuple[Worker, ...]
+    models: frozenset[str] | None
+    """None where the file does not list them."""
+
+
+def parse_state(data: bytes, source: str) -> State:
+    """Return what a state file's content says; raise DiscoveryError, naming `source`, where it is none."""
     try:
         state = _decode(data)
-        return tuple(_worker(entry) for entry in state.workers)
+        workers = tuple(_worker(entry) for entry in state.workers)
+        return State(workers, None if state.models is None else frozenset(state.models))
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise DiscoveryError(f"{source} is no state file: {error}") from error
 
@@ -73,7 +85,8 @@ class FileDiscovery:
 
     Args:
         paths: the files; one that is missing is an empty set of workers.
-        changed: called after each change; known models are those that some present file lists or has listed.
+        changed: called after each change; known models are those that some present file lists, by name or by a
+            worker, and in files without such a list those whose workers it has listed.
     """
 
     def __init__(self, paths: Sequence[str], changed: Changed) -> None:
@@ -102,7 +115,7 @@ class FileDiscovery:
             stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
             if stamp == watched.stamp:
                 return False
-            workers = parse_state(watched.path.read_bytes(), str(watched.path))
+            state = parse_state(watched.path.read_bytes(), str(watched.path))
         except OSError:
             was_there = watched.workers is not None
             watched.stamp = watched.workers = None
@@ -113,8 +126,8 @@ class FileDiscovery:
             logger.warning("keeping the workers read before: %s", error)
             watched.stamp = stamp
             return False
-        watched.stamp, watched.workers = stamp, workers
-        # A model whose workers have all died leaves the file for a while; it stays known, requests wait for it.
-        listed = frozenset(worker.deployment for worker in workers)
-        self._models[watched.path] = self._models.get(watched.path, frozenset()) | listed
+        watched.stamp, watched.workers = stamp, state.workers
+        # Where models are not listed, one whose workers have all died leaves the file; requests wait for it.
+        known = state.models if state.models is not None else self._models.get(watched.path, frozenset())
+        self._models[watched.path] = known.union(worker.deployment for worker in state.workers)
         return True

@@ -14,7 +14,7 @@ import httptools
 
 from headrace_router.errors import ClientError
 from headrace_router.server.answer import Answer
-from headrace_router.server.http import CONTINUE, NOT_FORWARDED, Headers, Request, request_path
+from headrace_router.server.http import CONTINUE, NOT_FORWARDED, Headers, Request, split_target
 from headrace_router.settings import RouterSettings
 
 MAX_PIPELINED = 16
@@ -186,9 +186,9 @@ class Client(asyncio.Protocol):
             raise self._body_too_large()
         if b"expect" in own:
             self._expect(version, own[b"expect"])
-        path = request_path(self._target)
+        path, query = split_target(self._target)
         self._request = Request(
-            parser.get_method(), path, own, self._others, version == "1.0", parser.should_keep_alive()
+            parser.get_method(), path, own, self._others, version == "1.0", parser.should_keep_alive(), query=query
         )
 
     def on_body(self, body: bytes) -> None:

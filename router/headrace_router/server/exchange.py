@@ -2,7 +2,7 @@
 
 All of it is callbacks of the two connections, without a task. The life of an exchange:
 
-    dispatch ─ no worker ──► wait (the router wakes it) ─ deadline ──► fail
+    dispatch ─ no worker ──► hold (the router wakes it) ─ deadline ──► fail
        │
        ├─ connect / send ──► answered … answered ──► settle
        │                        │
@@ -21,6 +21,7 @@ from headrace_router.placement import Placement, Placer
 from headrace_router.server.answer import Answer
 from headrace_router.server.call import Call
 from headrace_router.server.delivery import Delivery
+from headrace_router.server.hold import Hold
 from headrace_router.server.pool import Pool
 from headrace_router.server.upstream import Upstream
 from headrace_router.settings import RouterSettings
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 CLIENT_LEFT = 499
 """Status under which a request is counted whose client left."""
+RETRY_AFTER_S = 5
+"""What a client is told that finds no worker, or no room to wait for one."""
 REFUSED_RETRY_S = 0.5
 """Between two tries at workers that answer a replay with 503 because they are full."""
 
@@ -43,8 +46,8 @@ class Hub(Protocol):
     pool: Pool
     placer: Placer
     metrics: Metrics
-    waiting: "set[Exchange]"
-    """Exchanges without a worker; the router calls `wake` on them now and then."""
+    hold: Hold
+    """Exchanges without a worker; the router wakes them now and then, and at once when workers come."""
 
     def place(self, call: Call, avoid: set[Member] | None) -> Placement | None:
         """Choose workers for the call among those that can be chosen now."""
@@ -102,10 +105,16 @@ class Exchange:
             self._fault()
 
     def _start(self) -> None:
-        placement = self._hub.place(self._call, self._avoid)
+        hub, model = self._hub, self._call.model
+        if hub.hold.waits(model):
+            hub.hold.wake(model, hub.now_s())  # who came before goes first
+        placement = hub.place(self._call, self._avoid)
         if placement is None:
             self._wait()
-            return
+        else:
+            self._dispatch(placement)
+
+    def _dispatch(self, placement: Placement) -> None:
         self._placement = placement
         self._last_s = self._hub.now_s()
         upstream = self._hub.pool.take(placement.decode.worker)
@@ -172,23 +181,54 @@ class Exchange:
 
     # --- waiting ------------------------------------------------------------------------------------------
 
+    @property
+    def _fresh(self) -> bool:
+        """Whether no worker has begun with it."""
+        return self._attempts == 0 and self._delivery.resuming is None
+
     def _wait(self) -> None:
-        now_s = self._hub.now_s()
+        """Queue for a worker, which for a new request may mean that one is started; no byte goes out meanwhile."""
+        hub, call, now_s = self._hub, self._call, self._hub.now_s()
         if self._wait_until_s is None:
-            self._wait_until_s = now_s + self._hub.settings.replay_deadline_s
-        if now_s < self._wait_until_s:
-            self._hub.waiting.add(self)
-            return
-        deadline_s = self._hub.settings.replay_deadline_s
-        text = f"No worker of model {self._call.model!r} was ready within {deadline_s:g} s; try again later."
-        self._fail(ClientError(text, status=503, code="no_worker", retry_after_s=5))
+            self._wait_until_s = now_s + self._patience_s
+        if now_s >= self._wait_until_s:
+            self._give_up()
+        elif not hub.hold.add(call.model, self, bounded=self._fresh):
+            limit = hub.settings.hold_requests
+            text = (
+                f"Model {call.model!r} has no worker now, and {limit} requests wait for one already; try again later."
+            )
+            self._fail(ClientError(text, status=503, code="queue_full", retry_after_s=RETRY_AFTER_S))
+
+    @property
+    def _patience_s(self) -> float:
+        settings = self._hub.settings
+        return settings.hold_deadline_s if self._fresh else settings.replay_deadline_s
+
+    def _give_up(self) -> None:
+        text = f"No worker of model {self._call.model!r} was ready within {self._patience_s:g} s; try again later."
+        self._fail(ClientError(text, status=503, code="no_worker", retry_after_s=RETRY_AFTER_S))
 
     def wake(self, now_s: float) -> None:
-        """Try again to find a worker; called while the exchange is among those waiting."""
-        if now_s >= self._retry_at_s or (self._wait_until_s is not None and now_s >= self._wait_until_s):
-            self._hub.waiting.discard(self)
-            self._avoid = None
-            self.start()
+        """Try again to find a worker; called while the exchange is held."""
+        try:
+            self._wake(now_s)
+        except Exception:
+            logger.exception("request %s failed in the router itself", self._call.request_id.decode())
+            self._fault()
+
+    def _wake(self, now_s: float) -> None:
+        assert self._wait_until_s is not None
+        late = now_s >= self._wait_until_s
+        if now_s < self._retry_at_s and not late:
+            return
+        self._avoid = None
+        placement = self._hub.place(self._call, None)
+        if placement is not None:
+            self._hub.hold.discard(self._call.model, self)
+            self._dispatch(placement)
+        elif late:
+            self._give_up()
 
     # --- the answer ---------------------------------------------------------------------------------------
 
@@ -318,7 +358,7 @@ class Exchange:
         figures.inflight -= 1
         figures.codes[status] += 1
         figures.duration.observe(now_s - self._started_s)
-        hub.waiting.discard(self)
+        hub.hold.discard(call.model, self)
         if placement is not None:
             if status == 200:
                 hub.placer.learn(placement, call.hashes, prefill, usage, now_s)

@@ -55,6 +55,8 @@ class Request(msgspec.Struct):
     http10: bool
     keep_alive: bool
     body: bytes = b""
+    query: bytes = b""
+    """Behind the path's `?`."""
 
 
 def status_line(status: int) -> bytes:
@@ -62,12 +64,13 @@ def status_line(status: int) -> bytes:
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
-def request_path(target: bytes) -> bytes:
-    """Return the path of a request target, in origin or absolute form, without its query."""
+def split_target(target: bytes) -> tuple[bytes, bytes]:
+    """Return path and query of a request target, in origin or absolute form."""
     if target.startswith((b"http://", b"https://")):
         slash = target.find(b"/", 8)
         target = target[slash:] if slash >= 0 else b"/"
-    return target.partition(b"?")[0]
+    path, _, query = target.partition(b"?")
+    return path, query
 
 
 def forwarded(request: Request) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 
 from headrace_router.discovery.worker import Worker
 from headrace_router.server.upstream import DETACHED_S, Receiver, Upstream
@@ -22,6 +23,7 @@ class Pool:
         self._idle: dict[Worker, list[Upstream]] = {}
         self._open: set[Upstream] = set()
         self._connecting: set[asyncio.Task[None]] = set()
+        self._wanting: dict[Worker, deque[Receiver]] = {}
 
     def take(self, worker: Worker) -> Upstream | None:
         """Return an idle connection, or None when a new one must be made."""
@@ -33,24 +35,37 @@ class Pool:
         return None
 
     def connect(self, worker: Worker, receiver: Receiver) -> None:
-        """Make a connection and tell the receiver, in a task: the only one on the data path, once per connection."""
-        task = self._loop.create_task(self._connect(worker, receiver))
+        """Make a connection and tell the receiver, in a task: the only one on the data path, once per connection.
+
+        Connections are equal: the first that stands goes to who has waited longest for one to this worker.
+        """
+        self._wanting.setdefault(worker, deque()).append(receiver)
+        task = self._loop.create_task(self._connect(worker))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, worker: Worker, receiver: Receiver) -> None:
+    def _first(self, worker: Worker) -> Receiver:
+        wanting = self._wanting[worker]
+        receiver = wanting.popleft()
+        if not wanting:
+            del self._wanting[worker]
+        return receiver
+
+    async def _connect(self, worker: Worker) -> None:
         try:
             async with asyncio.timeout(self._settings.connect_deadline_s):
                 _, upstream = await self._loop.create_connection(
                     lambda: Upstream(self, worker), worker.host, worker.port
                 )
         except TimeoutError:
-            receiver.unreachable(f"{worker.url} took longer than {self._settings.connect_deadline_s} s to connect")
+            self._first(worker).unreachable(
+                f"{worker.url} took longer than {self._settings.connect_deadline_s} s to connect"
+            )
         except OSError as error:
-            receiver.unreachable(f"{worker.url} cannot be reached: {error}")
+            self._first(worker).unreachable(f"{worker.url} cannot be reached: {error}")
         else:
             self._open.add(upstream)
-            receiver.connected(upstream)
+            self._first(worker).connected(upstream)
 
     def put(self, upstream: Upstream) -> None:
         """Keep a connection for the next request."""
