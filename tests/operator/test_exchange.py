@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from headrace_operator.http.exchange import Answer, ExchangeError, exchange
+from headrace_operator.http.connection import Answer, ExchangeError
+from headrace_operator.http.exchange import exchange
 
 
 def talk(reply: bytes | None, *, body: bytes | None = None, deadline_s: float = 5.0) -> tuple[Answer, bytes]:

@@ -9,7 +9,8 @@ import msgspec
 
 from headrace_api.handoff import Dead, authorization
 from headrace_api.names import HEADER_DISAGGREGATE, HEADER_PREFILL, HEADER_PREFILL_WORKERS, KV_TRANSFER_BYTES
-from headrace_operator.http.exchange import Answer, ExchangeError, exchange
+from headrace_operator.http.connection import Answer, ExchangeError
+from headrace_operator.http.exchange import exchange
 from headrace_operator.observed import Progress
 
 _SAMPLE = re.compile(rf"^{KV_TRANSFER_BYTES}_total\{{(?P<labels>[^}}]*)\}} (?P<value>\S+)", re.MULTILINE)

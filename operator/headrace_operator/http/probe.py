@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from headrace_operator.desired import Template
 from headrace_operator.errors import ProbeError
 from headrace_operator.http.client import Client
-from headrace_operator.http.exchange import ExchangeError
+from headrace_operator.http.connection import ExchangeError
 from headrace_operator.observed import Worker
 
 _BLOCKS = 3

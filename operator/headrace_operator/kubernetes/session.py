@@ -3,7 +3,7 @@
 The official client serves where speed does not matter: it reads the configuration (`credentials`). The hot path has
 this session of its own, because the client builds a model of each whole answer, with a class for every field: for a
 hundred deployments that took more than a second of processor time and 100 MB beyond what is needed here, where an
-answer is mostly skipped and a few fields are decoded by msgspec.
+answer is mostly skipped and a few fields are decoded by msgspec. Its connections are `http.connection`'s.
 """
 
 import asyncio
@@ -11,16 +11,17 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 from urllib.parse import urlencode
 
-import aiohttp
 import msgspec
 
 from headrace_api.names import MANAGER
+from headrace_operator.http.connection import ExchangeError
+from headrace_operator.http.pool import Pool
 from headrace_operator.kubernetes import wire
 from headrace_operator.kubernetes.credentials import Credentials
 from headrace_operator.kubernetes.errors import (
@@ -96,23 +97,20 @@ class Session:
         self._silence_s = silence_s
         self._leadership_s = leadership_s
         self._count = count
-        self._headers = {"user-agent": f"headrace-operator/{identity}", "accept-encoding": "identity"}
-        self._http: aiohttp.ClientSession | None = None
+        self._pool = Pool(
+            credentials.server,
+            credentials.tls,
+            server_name=credentials.server_name,
+            headers={"user-agent": f"headrace-operator/{identity}"},
+        )
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
-            limit=0, ssl=self._credentials.tls or False, keepalive_timeout=60, enable_cleanup_closed=False
-        )
-        self._http = aiohttp.ClientSession(
-            connector=connector, headers=self._headers, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
-        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._http is not None:
-            await self._http.close()
+        self._pool.close()
 
     async def read(self, kind: Kind[T], namespace: str | None, name: str) -> T:
         """Return an object; raise NotFoundError where there is none."""
@@ -263,22 +261,20 @@ class Session:
 
     async def _lines(self, kind: Kind[T], target: str, accept: str) -> AsyncIterator[bytes]:
         """Yield the lines of an answer without end, as they come."""
-        timeout = aiohttp.ClientTimeout(sock_connect=self._deadline_s, sock_read=self._silence_s)
         headers = await self._authorized({"accept": accept})
         began = time.monotonic()
         try:
-            async with self._open.get(self._credentials.server + target, headers=headers, timeout=timeout) as answer:
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout(self._deadline_s):
+                    answer, stream = await stack.enter_async_context(self._pool.begin("GET", target, headers))
                 self._counted("watch", kind.plural, answer.status, began)
+                pieces = stream.pieces(self._silence_s)
                 if answer.status != 200:
-                    await self._fail(f"GET {target}", answer.status, await answer.read(), answer.headers)
-                try:
-                    async for line in wire.split(answer.content):
-                        yield line
-                finally:
-                    # A watch that is left in the middle has a server that goes on sending: nothing polite is awaited.
-                    if (connection := answer.connection) is not None and connection.transport is not None:
-                        connection.transport.abort()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    body = b"".join([piece async for piece in pieces])
+                    await self._fail(f"GET {target}", answer.status, body, answer.headers)
+                async for line in wire.split(pieces):
+                    yield line
+        except (ExchangeError, TimeoutError, OSError) as error:
             raise UnavailableError(f"the watch of {kind.plural} broke: {str(error) or type(error).__name__}") from error
 
     async def _call(
@@ -312,26 +308,21 @@ class Session:
 
     async def send(self, request: Request) -> bytes:
         """Send one request once and return the answer's body; raise what the answer stands for if it is no success."""
-        timeout = aiohttp.ClientTimeout(total=self._deadline_for(request.method))
+        deadline_s = self._deadline_for(request.method)
         headers = await self._authorized(request.headers)
         call = f"{request.method} {request.target.partition('?')[0]}"
         began, status = time.monotonic(), 0
         try:
-            async with self._open.request(
-                request.method,
-                self._credentials.server + request.target,
-                headers=headers,
-                data=request.body,
-                timeout=timeout,
-            ) as answer:
-                status, data, answered = answer.status, await answer.read(), answer.headers
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnavailableError(f"{call}: {str(error) or f'no answer within {timeout.total:g} s'}") from error
+            async with asyncio.timeout(deadline_s):
+                answer = await self._pool.ask(request.method, request.target, headers, request.body)
+            status = answer.status
+        except (ExchangeError, TimeoutError, OSError) as error:
+            raise UnavailableError(f"{call}: {str(error) or f'no answer within {deadline_s:g} s'}") from error
         finally:
             self._counted(request.verb, request.kind, status, began)
         if status >= 400:
-            await self._fail(call, status, data, answered)
-        return data
+            await self._fail(call, status, answer.body, answer.headers)
+        return answer.body
 
     def _deadline_for(self, method: str) -> float:
         """Return how long a call may take; a write must have ended before another operator can lead."""
@@ -355,11 +346,6 @@ class Session:
     def _counted(self, verb: str, kind: str, status: int, began: float) -> None:
         if self._count is not None:
             self._count(verb, kind, status, time.monotonic() - began)
-
-    @property
-    def _open(self) -> aiohttp.ClientSession:
-        assert self._http is not None, "use the session as an async context"
-        return self._http
 
 
 def _accept(kind: Kind[T], metadata: str) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
-import aiohttp
 import msgspec
 
 from headrace_operator.kubernetes.errors import GoneError, UnavailableError
@@ -56,10 +55,10 @@ def change(line: bytes, kind: Kind[T], decoder: msgspec.json.Decoder[T]) -> tupl
     return told.type, decoder.decode(told.object)
 
 
-async def split(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Yield lines of any length; the reader's own lines are bounded."""
+async def split(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the lines in a stream, of any length."""
     rest = b""
-    async for piece in content.iter_any():
+    async for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             yield line

@@ -125,7 +125,7 @@ def test_two_operators_never_write_at_the_same_time_though_one_is_stopped_and_wo
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
     command = [sys.executable, "-c", WRITER, str(api_cluster.kubeconfig), namespace]
 
-    async def main() -> None:
+    async def main() -> int:
         async with connect() as session:
             await session.create(CONFIG_MAPS, namespace, encode({"metadata": {"name": "shared"}}))
 
@@ -153,6 +153,8 @@ def test_two_operators_never_write_at_the_same_time_though_one_is_stopped_and_wo
                     await grows(other)
                     writers[leader].send_signal(signal.SIGCONT)
                     await grows(other)
+                lease = await session.read_whole(LEASES, namespace, "operator")
+                return int(lease["spec"]["leaseTransitions"])
             finally:
                 for writer in writers.values():
                     writer.send_signal(signal.SIGCONT)
@@ -164,8 +166,9 @@ def test_two_operators_never_write_at_the_same_time_though_one_is_stopped_and_wo
             return await holder(session, namespace) is not None
         return False
 
-    run(main(), timeout_s=120)
-    assert turns(api_cluster.audit_log, namespace) == 3
+    handovers = run(main(), timeout_s=120)
+    assert handovers >= 2
+    assert 3 <= turns(api_cluster.audit_log, namespace) <= handovers + 1
 
 
 def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -173,7 +176,7 @@ def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[b
 
 
 def turns(audit_log: Path, namespace: str) -> int:
-    """How often the writer changes in the server's own log; each operator leads in one piece, so 3 for 2 hand-overs."""
+    """How often the writer changes in the server's own log; each operator leads in one piece."""
     writers = []
     for line in audit_log.read_text().splitlines():
         entry = json.loads(line)
