@@ -5,6 +5,8 @@ from typing import Final
 # --- HTTP headers between client, router and workers -------------------------------------------------------
 HEADER_REQUEST_ID: Final = "x-request-id"
 """Set by the router (or taken from the client); answers carry it and ids of answers are made from it."""
+HEADER_IDEMPOTENCY_KEY: Final = "idempotency-key"
+"""From a client: a request sent again under the same key, with the same body, is the same request."""
 HEADER_CREATED: Final = "x-headrace-created"
 """Unix seconds that the answer states as `created`, so that a replayed answer states the same."""
 HEADER_FRAMES: Final = "x-headrace-frames"

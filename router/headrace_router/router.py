@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 
-from headrace_api.names import HEADER_REQUEST_ID
+from headrace_api.names import HEADER_IDEMPOTENCY_KEY, HEADER_REQUEST_ID
 from headrace_router.admin.health import health
 from headrace_router.admin.metrics import Metrics
 from headrace_router.admin.models import model_card, model_list
@@ -25,12 +25,14 @@ from headrace_router.server.client import Client, Running
 from headrace_router.server.exchange import Exchange
 from headrace_router.server.hold import Hold
 from headrace_router.server.http import Request, forwarded
+from headrace_router.server.identity import Identity, random_identity, repeatable_identity
 from headrace_router.server.pool import Pool
 from headrace_router.settings import RouterSettings
 
 logger = logging.getLogger(__name__)
 
 _ID = HEADER_REQUEST_ID.encode()
+_KEY = HEADER_IDEMPOTENCY_KEY.encode()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _PEEKS: dict[bytes, Callable[[bytes], Peek]] = {
     b"/v1/chat/completions": peek_chat,
@@ -71,18 +73,21 @@ class Router:
     def serve(self, answer: Answer) -> Running | None:
         """Begin to answer a request; None when it is answered already."""
         request = answer.request
-        request_id = self._request_id(request)
+        identity = random_identity(_given_id(request), self._random.getrandbits(191))
         try:
+            if _KEY in request.own:
+                tenant = _authorization(request)
+                identity = repeatable_identity(tenant, request.own[_KEY], request.path, request.body)
             peek = _PEEKS.get(request.path)
             if peek is None:
-                return self._serve_own(answer, request_id)
+                return self._serve_own(answer, identity.request_id)
             if request.method != b"POST":
                 raise _not_allowed(request)
-            call = self._call(request, peek(request.body), request_id)
+            call = self._call(request, peek(request.body), identity)
         except ClientError as error:
             self.metrics.refused(error.status)
             allow = b"allow: POST\r\n" if error.status == 405 else b""
-            answer.error(error, allow + _id_line(request_id))
+            answer.error(error, allow + _id_line(identity.request_id))
             return None
         exchange = Exchange(self, answer, call)
         exchange.start()
@@ -113,7 +118,7 @@ class Router:
             answer.whole(200, JSON + fields, model_card(name, self._started))
         return None
 
-    def _call(self, request: Request, peek: Peek, request_id: bytes) -> Call:
+    def _call(self, request: Request, peek: Peek, identity: Identity) -> Call:
         deployment = self._deployment(peek.model)
         assert peek.model is not None
         hashes: tuple[int, ...] = ()
@@ -125,9 +130,10 @@ class Router:
             path=request.path,
             model=peek.model,
             stream=peek.stream is True,
-            body=request.body if peek.seeded else splice_seed(request.body, self._random.getrandbits(63)),
+            body=request.body if peek.seeded else splice_seed(request.body, identity.seed),
             forwarded=forwarded(request),
-            request_id=request_id,
+            request_id=identity.request_id,
+            entry_id=identity.entry_id,
             created=int(time.time()),
             hashes=hashes,
             prompt_bytes=prompt_bytes,
@@ -143,12 +149,6 @@ class Router:
         said = "The request names no model" if model is None else f"The model {model!r} does not exist"
         text = f"{said}; this router serves: {', '.join(sorted(known))}."
         raise ClientError(text, status=404, param="model", code="model_not_found")
-
-    def _request_id(self, request: Request) -> bytes:
-        given = request.own.get(_ID)
-        if given is not None and _REQUEST_ID.fullmatch(given):
-            return given
-        return b"%032x" % self._random.getrandbits(128)
 
     # --- what exchanges and connections ask ---------------------------------------------------------------
 
@@ -213,6 +213,15 @@ class Router:
 def _not_allowed(request: Request) -> ClientError:
     method, path = request.method.decode(), request.path.decode("ascii", "replace")
     return ClientError(f"{method} is not allowed at {path}.", status=405, code="method_not_allowed")
+
+
+def _given_id(request: Request) -> bytes | None:
+    given = request.own.get(_ID)
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else None
+
+
+def _authorization(request: Request) -> bytes:
+    return next((value for name, value in request.others if name == b"authorization"), b"")
 
 
 def _id_line(request_id: bytes) -> bytes:

@@ -33,6 +33,8 @@ class Call(msgspec.Struct, frozen=True):
     forwarded: bytes
     """The client's header lines that go along."""
     request_id: bytes
+    entry_id: bytes
+    """What it is counted under."""
     created: int
     """Unix seconds."""
     hashes: Sequence[int]

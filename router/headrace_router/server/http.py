@@ -28,6 +28,7 @@ NOT_FORWARDED = HOP_BY_HOP | {
     b"expect",
     b"host",
     b"http2-settings",
+    b"idempotency-key",
     b"x-request-id",
 }
 NOT_RETURNED = HOP_BY_HOP | {
