@@ -131,6 +131,8 @@ class Stats(msgspec.Struct, frozen=True, tag="stats", kw_only=True):
     running: int
     waiting: int
     waiting_prompt_tokens: int
+    remote: int = 0
+    """Of those waiting: the ones whose prompt is with a prefill worker."""
     blocks: dict[str, int]
     """By state, the keys of `names.BLOCK_STATES`."""
     counters: dict[str, int]

@@ -21,7 +21,7 @@ def scheduler() -> Scheduler:
 
 def test_a_report_counts_what_runs_waits_and_is_elsewhere(scheduler: Scheduler) -> None:
     stats = Report().stats(scheduler, 2, 0.0)
-    assert (stats.running, stats.waiting, stats.waiting_prompt_tokens) == (1, 4, 11)
+    assert (stats.running, stats.waiting, stats.waiting_prompt_tokens, stats.remote) == (1, 4, 11, 2)
     assert tuple(stats.blocks) == BLOCK_STATES
     assert sum(stats.blocks.values()) == 8
 

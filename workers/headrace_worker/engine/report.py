@@ -44,6 +44,7 @@ class Report:
         message = Stats(
             running=len(scheduler.running),
             waiting=len(waiting) + remote,
+            remote=remote,
             waiting_prompt_tokens=waiting_tokens(waiting),
             blocks=scheduler.pool.counts(),
             counters=dict(self.counters),

@@ -77,6 +77,7 @@ class Metrics(Collector):
         stats, counters = self._stats, self._stats.counters
         yield self._gauge(names.REQUESTS_RUNNING, "Sequences in the current step", stats.running)
         yield self._gauge(names.REQUESTS_WAITING, "Sequences that wait for their first step", stats.waiting)
+        yield self._gauge(names.REQUESTS_REMOTE, "Waiting ones whose prompt a prefill worker has", stats.remote)
         yield self._gauge(names.PROMPT_TOKENS_WAITING, "Prompt tokens not computed yet", stats.waiting_prompt_tokens)
         if self._ready is not None:
             yield self._gauge(names.KV_BLOCKS_CAPACITY, "All KV blocks of this worker", self._ready.num_blocks)
