@@ -28,6 +28,7 @@ def capture(
     timeout_s: float,
     environment: Mapping[str, str] | None = None,
     stdin: str | None = None,
+    folder: Path | None = None,
 ) -> str:
     """Run a short command and return what it wrote to stdout.
 
@@ -44,6 +45,7 @@ def capture(
             timeout=timeout_s,
             env=_merged(environment),
             input=stdin,
+            cwd=folder,
         )
     except FileNotFoundError as error:
         raise MissingError(f"The program {arguments[0]!r} was not found; install it and try again.") from error

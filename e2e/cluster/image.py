@@ -75,10 +75,7 @@ def _make_control_image(home: Home, engine: Engine, binary: Path, *, name: str, 
         root = ensure_proxy_root(home, binary, progress)
         import_root(home, engine, root, name=name, settings=settings, progress=progress)
         return
-    bundle = home.parts / "node-root" / _BUNDLE
-    archive = home.parts / f"{binary.name}.tar"
-    archive.write_bytes(scratch_archive({f"usr/local/bin/{binary.name}": (binary, 0o755), _BUNDLE: (bundle, 0o644)}))
-    _import_archive(engine, archive, name, settings)
+    import_program(home, engine, binary, name=name, bundle=home.parts / "node-root" / _BUNDLE)
 
 
 def _make_node_image(home: Home, engine: Engine, root: Path, images: Sequence[str], progress: Progress) -> None:
@@ -116,6 +113,13 @@ def import_root(
         what=f"packing {root.name}",
     )
     _import_archive(engine, archive, name, settings)
+
+
+def import_program(home: Home, engine: Engine, binary: Path, *, name: str, bundle: Path = Path("/") / _BUNDLE) -> None:
+    """Make an image of one static program and the authorities that it trusts, those of this machine by default."""
+    archive = home.parts / f"{binary.name}.tar"
+    archive.write_bytes(scratch_archive({f"usr/local/bin/{binary.name}": (binary, 0o755), _BUNDLE: (bundle, 0o644)}))
+    _import_archive(engine, archive, name, node.image_settings(binary.name))
 
 
 def _import_archive(engine: Engine, archive: Path, name: str, settings: Sequence[str]) -> None:

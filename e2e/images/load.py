@@ -29,6 +29,13 @@ def load_images(cluster: KindCluster, images: Sequence[str]) -> None:
         cluster.load(*whole)
 
 
+def tag_images(cluster: KindCluster, images: Sequence[str], tag: str) -> None:
+    """Give images that the node has another tag there, the one that a version of the chart asks for."""
+    for image in images:
+        family = image.rpartition(":")[0]
+        cluster.node("ctr", "--namespace=k8s.io", "images", "tag", "--force", image, f"{family}:{tag}")
+
+
 def _load_code(cluster: KindCluster, image: str) -> bool:
     """Load an image by its last layer; say whether that was possible."""
     inspected: dict[str, Any] = json.loads(cluster.engine().docker("image", "inspect", image))[0]

@@ -18,6 +18,8 @@ Object = dict[str, Any]
 T = TypeVar("T")
 
 POLL_S: Final = 0.5
+PORTS: Final = {"worker": 8000, "router": 8080}
+"""Where each container serves its metrics."""
 DEPLOYMENT: Final = "llmdeployments.serving.headrace.dev"
 OWNED_KINDS: Final = (
     "pods,deployments,replicasets,statefulsets,jobs,services,endpointslices,configmaps,secrets,serviceaccounts,roles,"
@@ -95,12 +97,11 @@ class Space:
         except StartError as error:
             raise StartError(f"{error} It is {last or 'not told'}.") from None
 
-    def metric(self, pod: str, name: str, **labels: str) -> float:
+    def metric(self, pod: str, name: str, *, container: str = "worker", **labels: str) -> float:
         """Return the sum of a metric's samples with these labels, as the pod tells it on its own HTTP port."""
-        program = (
-            "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/metrics', timeout=20).read().decode())"
-        )
-        text = self.run("exec", pod, "--container=worker", "--", "python", "-c", program, timeout_s=60)
+        url = f"http://127.0.0.1:{PORTS[container]}/metrics"
+        program = f"import urllib.request as u; print(u.urlopen({url!r}, timeout=20).read().decode())"
+        text = self.run("exec", pod, f"--container={container}", "--", "python", "-c", program, timeout_s=60)
         lines = [line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         return sum(float(line.rpartition(" ")[2]) for line in lines if all(part in line for part in wanted))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from e2e.scenarios.conftest import manifest
-from e2e.scenarios.install import NAME as OPERATOR
-from e2e.scenarios.install import NAMESPACE, install_operator, namespace_object, remove_operator, scale_operator
+from e2e.scenarios.install import install_operator, namespace_object, remove_operator
 from e2e.scenarios.space import DEPLOYMENT, Space, wait_for
 from e2e.scenarios.traffic import ask, problems
 
@@ -18,21 +18,17 @@ if TYPE_CHECKING:
 
 NAME = "bounded"
 OPERATORS = "e2e-namespaced"
+DEFINITIONS: Final = Path(__file__).parents[2] / "crds"
 
 
 @pytest.fixture
-def bounded(world: World, space: Space) -> Iterator[Space]:
-    """A namespace with an operator that has rights in it and nowhere else, and no other operator that runs."""
-    everywhere = Space(world.kubectl, NAMESPACE)
-    rests = everywhere.find("deployment", OPERATOR) is not None
-    if rests:
-        scale_operator(everywhere, 0)
-    installed = install_operator(world.kubectl, world.images, namespace=OPERATORS, watched=space.name)
+def bounded(bare: None, world: World, space: Space) -> Iterator[Space]:  # noqa: ARG001 - before and after all else
+    """A namespace with an operator that has rights in it and nowhere else, and no other operator."""
+    world.kubectl.define(DEFINITIONS.glob("*.yaml"), timeout_s=60)  # by an administrator: the release has no such right
+    installed = install_operator(world.kubectl, world.helm, world.chart, namespace=OPERATORS, watched=space.name)
     yield space
     space.delete(DEPLOYMENT, "--all")
-    remove_operator(installed, watched=space.name)
-    if rests:
-        scale_operator(everywhere, 1)
+    remove_operator(world.helm, installed)
 
 
 def test_an_operator_of_one_namespace_serves_it_and_leaves_others_alone(world: World, bounded: Space) -> None:
