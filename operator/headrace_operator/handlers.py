@@ -19,6 +19,7 @@ from headrace_operator.kubernetes.credentials import Credentials, load
 from headrace_operator.kubernetes.election import Terms
 from headrace_operator.kubernetes.lease import Candidate
 from headrace_operator.kubernetes.operator import Operator
+from headrace_operator.kubernetes.scaling.endpoint import Offer
 from headrace_operator.kubernetes.surface import surface
 from headrace_operator.settings import OperatorSettings, parse_settings
 from headrace_operator.unstored import NoDifference, NoProgress
@@ -41,7 +42,9 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     memo.task = asyncio.create_task(memo.operator.run(), name="operator")
     memo.task.add_done_callback(_tell_end)
     address = await stack.enter_async_context(
-        surface(given.host, given.port, lambda: not memo.task.done(), memo.operator.metrics)
+        surface(
+            given.host, given.port, lambda: not memo.task.done(), memo.operator.metrics, memo.operator.scaling.signals
+        )
     )
     memo.address = address
     logger.info("the operator %s is up; health and figures are at %s", given.identity, address)
@@ -100,7 +103,22 @@ def build(given: OperatorSettings, credentials: Credentials, **options: Any) -> 
         namespaces=given.served,
         key=given.key(),
         nodes=given.gpus == "auto" and not given.served,
-        **options,
+        **{"offer": _offer(given, namespace), **options},
+    )
+
+
+def _offer(given: OperatorSettings, namespace: str) -> Offer:
+    """Return where KEDA can reach this operator; `namespace` is the operator's own."""
+    return Offer(
+        service=given.scaler_service,
+        namespace=namespace,
+        host=given.host,
+        grpc_port=given.scaler_port,
+        http_port=given.port,
+        pod=given.pod,
+        pod_uid=given.pod_uid,
+        pod_ip=given.pod_ip,
+        interval_s=given.scaling_interval_s,
     )
 
 

@@ -65,7 +65,13 @@ NEEDS: Final = (
         ("patch",),
     ),
     Need("pools that users and autoscalers turn to", GROUP, ("llmpools",), _HOLD),
-    Need("writes a pool's number where a user has set or changed it", GROUP, ("llmpools/scale",), ("patch",)),
+    Need(
+        "writes a pool's number where a user has set or changed it, and where it scales by itself",
+        GROUP,
+        ("llmpools/scale",),
+        ("patch",),
+    ),
+    Need("has KEDA scale pools, where KEDA is installed", "keda.sh", ("scaledobjects",), _HOLD),
     Need("workers and routers", "apps", ("deployments",), _HOLD),
     Need(
         "settings, endpoints, accounts and the volume for weights",
@@ -94,7 +100,12 @@ NEEDS: Final = (
         ("pods",),
         ("get", "list", "watch"),
     ),
-    Need("opens and closes the readiness gate of workers", "", ("pods/status",), ("patch",)),
+    Need(
+        "opens and closes the readiness gate of workers, and marks those that go first",
+        "",
+        ("pods/status",),
+        ("patch",),
+    ),
     Need("tells users what changed", "events.k8s.io", ("events",), ("create",)),
 )
 """In the namespace of the resources; in all of them in cluster mode."""
@@ -109,6 +120,12 @@ CLUSTER_NEEDS: Final = (
 
 LEADER_NEEDS: Final = (
     Need("one operator acts at a time", "coordination.k8s.io", ("leases",), ("get", "create", "patch")),
+    Need(
+        "leads KEDA to the operator that acts, where KEDA is installed",
+        "discovery.k8s.io",
+        ("endpointslices",),
+        ("create", "patch"),
+    ),
 )
 """In the operator's own namespace."""
 
@@ -122,11 +139,19 @@ CALLS: Final = _calls((*NEEDS, *CLUSTER_NEEDS, *LEADER_NEEDS))
 NAMESPACED_CALLS: Final = _calls((*NEEDS, *LEADER_NEEDS))
 """All calls in namespaced mode."""
 UNSEEN: Final = frozenset(
-    {call for call in _calls(NEEDS) if call.verb == "create" and Call(call.group, call.resource, "patch") in CALLS}
+    {
+        call
+        for call in _calls((*NEEDS, *LEADER_NEEDS))
+        if call.verb == "create"
+        and Call(call.group, call.resource, "patch") in CALLS
+        and call.resource != "leases"  # made by a POST
+    }
     | {Call("", "pods", "get")}
 )
 """Rights that the API server asks for and the audit log does not show: an apply that makes its object is a patch there,
 and whoever grants a right must hold it."""
+KEDA: Final = frozenset(call for call in CALLS if call.group in {"keda.sh", "discovery.k8s.io"})
+"""Calls that are made where KEDA is installed, and nowhere else."""
 
 
 def manifests(*, namespaced: bool, namespace: str, account: str, watched: str | None = None) -> list[dict[str, Any]]:

@@ -59,6 +59,18 @@ class OperatorSettings(BaseModel):
     """Address of /healthz and /metrics."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Port of /healthz and /metrics; 0 takes a free one."""
+    scaler_port: Annotated[int, Field(ge=0, le=65535)] = 9090
+    """Port on which the leading operator answers KEDA (gRPC); 0 takes a free one."""
+    scaler_service: str = "headrace-operator-scaler"
+    """Name of the Service, without selector, by which KEDA reaches the operator that leads."""
+    scaling_interval_s: Annotated[float, Field(ge=1)] = 5.0
+    """How often the load of workers is read."""
+    pod: str = ""
+    """Name of the operator's own pod. Left out, with the next two: KEDA is not led to this operator."""
+    pod_uid: str = ""
+    """UID of that pod."""
+    pod_ip: str = ""
+    """Address of that pod."""
     kubeconfig: str | None = None
     """Path of a kubeconfig. Left out: the service account in a pod, else KUBECONFIG or the file in the home folder."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -92,6 +104,8 @@ class OperatorSettings(BaseModel):
             operator_labels={"app.kubernetes.io/name": self.operator_app},
             nvidia=self.gpus == "yes",
             fetch_secret=self.fetch_secret,
+            scaler_address=f"{self.scaler_service}.{namespace}.svc:{self.scaler_port}",
+            scaler_url=f"http://{self.scaler_service}.{namespace}.svc:{self.port}",
         )
 
 

@@ -56,10 +56,14 @@ ROLES: Final = Kind("rbac.authorization.k8s.io/v1", "Role", "roles", objects.Ite
 ROLE_BINDINGS: Final = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", objects.Item)
 POOLS: Final = Kind(API_VERSION, "LLMPool", "llmpools", objects.PoolItem)
 
+SCALED_OBJECTS: Final = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects", objects.Item)
+"""Not among the children that are always watched: the kind is there only where KEDA is."""
+
 LLM_DEPLOYMENTS: Final = Kind(API_VERSION, "LLMDeployment", "llmdeployments", objects.Item)
 LLM_ROUTERS: Final = Kind(API_VERSION, "LLMRouter", "llmrouters", objects.Item)
 LEASES: Final = Kind("coordination.k8s.io/v1", "Lease", "leases", objects.Item)
 EVENTS: Final = Kind("events.k8s.io/v1", "Event", "events", objects.Item)
+SLICES: Final = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices", objects.Item)
 NODES: Final = Kind("v1", "Node", "nodes", objects.NodeItem)
 
 CHILDREN: Final[tuple[Kind[Any], ...]] = (
@@ -79,7 +83,7 @@ CHILDREN: Final[tuple[Kind[Any], ...]] = (
 """What the operator makes, or what is made of what it makes: each is watched by its label. Secrets are not among them:
 who may watch them may read them all."""
 
-_BY_HEAD: Final = {(kind.version, kind.name): kind for kind in (*CHILDREN, SECRETS)}
+_BY_HEAD: Final = {(kind.version, kind.name): kind for kind in (*CHILDREN, SECRETS, SCALED_OBJECTS)}
 
 
 def kind_of(version: str, name: str) -> Kind[Any]:

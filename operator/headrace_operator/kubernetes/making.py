@@ -78,7 +78,8 @@ class Maker:
         if self.problems(children):
             return
         wanted = {child.wanted.place for child in children}
-        for kind, item in list(unwanted(key, self._memory.uid, cache, wanted)):
+        keda = self._memory.site is not None and self._memory.site.keda
+        for kind, item in list(unwanted(key, self._memory.uid, cache, wanted, keda=keda)):
             await self._applier.delete(kind, item)
 
     def again_s(self) -> float | None:

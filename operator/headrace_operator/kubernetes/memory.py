@@ -9,6 +9,7 @@ from headrace_api.resources import LLMDeployment, LLMRouter
 from headrace_operator.desired import Pool
 from headrace_operator.errors import OperatorError
 from headrace_operator.kubernetes.apply import Wanted
+from headrace_operator.objects import Site
 from headrace_operator.observed import Pair
 
 
@@ -47,7 +48,7 @@ class Memory:
     generation: int | None = None
     resource: LLMDeployment | LLMRouter | None = None
     """Parsed once for each generation."""
-    site: object = None
+    site: Site | None = None
     """For which the pools were stamped."""
     pools: tuple[Pool, ...] = ()
     fetch: str | None = None

@@ -24,6 +24,8 @@ from headrace_operator.kubernetes.metrics import Metrics
 from headrace_operator.kubernetes.objects import Item
 from headrace_operator.kubernetes.queue import Again, WorkQueue
 from headrace_operator.kubernetes.resources import Resources
+from headrace_operator.kubernetes.scaling.endpoint import Offer
+from headrace_operator.kubernetes.scaling.scaling import Scaling
 from headrace_operator.kubernetes.session import Session
 from headrace_operator.kubernetes.tools import Tools
 from headrace_operator.kubernetes.verify import Probe, Trials
@@ -53,6 +55,7 @@ class Operator:
         nodes: watch nodes, to see whether some offer GPUs.
         probe: tries a hand-off; the default sends a real request.
         sessions: makes the session that writes; for tests.
+        offer: how scaling reaches others and is reached.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Operator:
         nodes: bool = True,
         probe: Probe | None = None,
         sessions: Callable[..., Session] = Session,
+        offer: Offer = Offer(),  # noqa: B008 - never changes
     ) -> None:
         self.metrics = Metrics()
         self.resources = Resources()
@@ -78,6 +82,17 @@ class Operator:
         self._writer = sessions(credentials, leadership_s=self.lease.left_s, **options)
         self.cache = Cache(self._changed)
         self.queue: WorkQueue[Key] = WorkQueue(self._work)
+        self.scaling = Scaling(
+            self._reader,
+            self._writer,
+            self.cache,
+            self.resources,
+            site=lambda: self._site,
+            scopes=self._scopes,
+            add=self.queue.add,
+            found=self._found_keda,
+            offer=offer,
+        )
         client = Client(deadline_s=2.0)
         self._trials = Trials(probe or _real_probe(client), self.queue.add)
         self._backend = Backend(
@@ -89,6 +104,8 @@ class Operator:
                 events=Events(self._writer, candidate.identity),
                 client=client,
                 trials=self._trials,
+                scaled=self.scaling.told,
+                visits=offer.visits,
                 site=lambda: self._site,
                 key=key,
             )
@@ -134,10 +151,13 @@ class Operator:
         for key in self.resources.listed():
             self.queue.add(key, fresh=True)
         resync = asyncio.ensure_future(self._resync())
+        scaling = asyncio.ensure_future(self.scaling.run())
         try:
             await self.queue.run()
         finally:
             resync.cancel()
+            scaling.cancel()
+            await asyncio.gather(scaling, return_exceptions=True)
             await self._trials.close()
 
     async def _resync(self) -> None:
@@ -149,6 +169,11 @@ class Operator:
                 last = time.monotonic()
                 for key in self.resources.listed():
                     self.queue.add(key, Lane.LOW)
+
+    def _found_keda(self, is_there: bool) -> None:  # noqa: FBT001 - the fact itself
+        self._site = replace(self._site, keda=is_there)
+        for key in self.resources.listed():
+            self.queue.add(key, Lane.LOW)
 
     def _look_at_nodes(self) -> None:
         """Note that some node offers GPUs. That none does any more is no news: nodes with GPUs come and go."""

@@ -5,14 +5,14 @@ from typing import Any, Final
 
 from headrace_api.names import LABEL_REVISION, LABEL_ROLE
 from headrace_operator.kubernetes.cache import Cache, Key
-from headrace_operator.kubernetes.kinds import CHILDREN, CONFIG_MAPS, DEPLOYMENTS, PODS, Kind
+from headrace_operator.kubernetes.kinds import CHILDREN, CONFIG_MAPS, DEPLOYMENTS, PODS, SCALED_OBJECTS, Kind
 from headrace_operator.kubernetes.objects import Item
 
 _MADE_BY_OTHERS: Final = (PODS,)
 
 
 def unwanted(
-    key: Key, uid: str, cache: Cache, wanted: Collection[tuple[str, str, str]]
+    key: Key, uid: str, cache: Cache, wanted: Collection[tuple[str, str, str]], *, keda: bool = False
 ) -> Iterable[tuple[Kind[Any], Item]]:
     """Yield what the resource controls and does not want.
 
@@ -24,12 +24,13 @@ def unwanted(
         uid: of the resource.
         cache: what is there.
         wanted: the places of what it wants.
+        keda: whether `wanted` has the ScaledObjects; else they are left alone, whoever made them.
     """
     held = {
         (one.metadata.labels.get(LABEL_ROLE), one.metadata.labels.get(LABEL_REVISION))
         for one in cache.of(DEPLOYMENTS, key)
     }
-    for kind in CHILDREN:
+    for kind in (*CHILDREN, *((SCALED_OBJECTS,) if keda else ())):
         if kind in _MADE_BY_OTHERS:
             continue
         for item in cache.of(kind, key):

@@ -24,6 +24,7 @@ def deployment_status(
     trials: Sequence[str],
     previous: Mapping[str, Any],
     now: str,
+    scaled: Condition | None = None,
 ) -> dict[str, Any]:
     """Return the status of an LLMDeployment.
 
@@ -36,6 +37,7 @@ def deployment_status(
         trials: why trials of hand-offs failed, in sentences.
         previous: the status before; times of conditions that hold still are kept.
         now: the time, RFC 3339.
+        scaled: who scales it, None where it does not ask for that.
     """
     name, namespace = deployment.metadata.name, deployment.metadata.namespace
     told = _with_problems(conditions(desired.deployments[0], desired, observed), problems, refused, trials)
@@ -45,7 +47,9 @@ def deployment_status(
     prefillers = [pool for pool in desired.pools if pool.role == "prefill"]
     return {
         "observedGeneration": deployment.metadata.generation,
-        "conditions": stamped(told, previous, deployment.metadata.generation, now),
+        "conditions": stamped(
+            (*told, *(() if scaled is None else (scaled,))), previous, deployment.metadata.generation, now
+        ),
         "mode": "disaggregated" if split else "unified",
         "prefill": _role(prefillers, used),
         "decode": _role(decoders, used),

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from headrace_operator.http.client import Client
 from headrace_operator.kubernetes.apply import Applier
-from headrace_operator.kubernetes.cache import Cache
+from headrace_operator.kubernetes.cache import Cache, Key
 from headrace_operator.kubernetes.events import Events
 from headrace_operator.kubernetes.resources import Resources
+from headrace_operator.kubernetes.scaling.visits import Visits
 from headrace_operator.kubernetes.session import Session
 from headrace_operator.kubernetes.verify import Trials
 from headrace_operator.objects import Site
+from headrace_operator.status import Condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,10 @@ class Tools:
     client: Client
     """Asks workers."""
     trials: Trials
+    scaled: Callable[[Key], Condition | None]
+    """Returns who scales a deployment, None where it does not ask for that."""
+    visits: Callable[[], Visits]
+    """Makes what asks workers how they are."""
     site: Callable[[], Site]
     """What is known of the cluster now; the same object as long as nothing of it changes."""
     key: bytes

@@ -27,6 +27,7 @@ from headrace_operator.kubernetes.numbers import Number
 from headrace_operator.kubernetes.observe import observe, refusals
 from headrace_operator.kubernetes.pools import hold_number, report_pools
 from headrace_operator.kubernetes.queue import Again
+from headrace_operator.kubernetes.scaling import lowering
 from headrace_operator.kubernetes.tools import Tools
 from headrace_operator.objects import Child, Owner, deployment_children, names
 from headrace_operator.objects import Lane as ChildLane
@@ -76,6 +77,7 @@ class Turn:
         if await maker.is_orphaned(LLM_DEPLOYMENTS, self._key, children):
             self._tools.resources.drop(self._key)
             return Again()
+        await lowering.mark(self._tools, self._key, actions, observed.pools)
         urgent = [child for child in children if not child.later]
         # A pod is not admitted before its account is there; what else it needs, the kubelet waits for.
         await each((child for child in urgent if child.wanted.kind is SERVICE_ACCOUNTS), maker.make)
@@ -182,6 +184,7 @@ class Turn:
             trials=[memory.reasons[one.incarnation] for one in observed.workers if one.incarnation in memory.reasons],
             previous=before.status,
             now=workers.stamp(),
+            scaled=tools.scaled(self._key),
         )
         place = self._key.namespace, self._key.name
         memory.status, again_s = await writing.write(

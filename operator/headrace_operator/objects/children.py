@@ -12,6 +12,7 @@ from headrace_operator.objects.owner import Manifest, Owner
 from headrace_operator.objects.policy import workers_policy
 from headrace_operator.objects.pool import llm_pool
 from headrace_operator.objects.router import router_binding, router_deployment, router_role
+from headrace_operator.objects.scaledobject import scaled_objects
 from headrace_operator.objects.secret import handoff_secret
 from headrace_operator.objects.service import endpoint_service, workers_service
 from headrace_operator.objects.settings import config_map
@@ -44,7 +45,7 @@ def router_children(router: LLMRouter, site: Site) -> tuple[Child, ...]:
     """Return the objects of an LLMRouter."""
     owner, spec = Owner.of(router), router.spec
     served = tuple(tier.deployment for tier in spec.tiers)
-    return _ordered(_front_children(owner, router_deployment(owner, served, site, replicas=spec.replicas)))
+    return _ordered(_front_children(owner, router_deployment(owner, served, site, replicas=spec.replicas, spec=spec)))
 
 
 def _worker_children(deployment: LLMDeployment, pools: Sequence[Pool], site: Site, secret: str) -> Iterator[Child]:
@@ -62,6 +63,9 @@ def _worker_children(deployment: LLMDeployment, pools: Sequence[Pool], site: Sit
     for pool in pools:
         yield Child(llm_pool(owner, pool.role), Lane.LATER)
         yield Child(role_budget(owner, pool.role), Lane.LATER)
+    if site.keda:
+        for manifest in scaled_objects(deployment, site):
+            yield Child(manifest, Lane.LATER)
     yield Child(workers_service(owner), Lane.LATER)
     yield Child(workers_policy(owner, site), Lane.LATER)
 

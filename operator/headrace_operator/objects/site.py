@@ -28,6 +28,12 @@ class Site:
     """Some node offers `nvidia.com/gpu`."""
     fetch_secret: str = "headrace-fetch"  # noqa: S105  # a name, no password
     """Secret in the namespace of the resource with what downloads need there: index address, proxy, authorities."""
+    keda: bool = False
+    """KEDA is there: it scales what asks to be scaled."""
+    scaler_address: str = "headrace-operator-scaler.headrace-system.svc:9090"
+    """Where KEDA reaches the leading operator by gRPC."""
+    scaler_url: str = "http://headrace-operator-scaler.headrace-system.svc:8080"
+    """Where KEDA reaches the leading operator by HTTP."""
 
     def accelerator(self, wanted: Literal["auto", "cpu", "nvidia"]) -> Accelerator:
         """Return what workers compute on: what the user wants, or GPUs where there are any."""

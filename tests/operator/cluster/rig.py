@@ -171,6 +171,7 @@ async def operating(
     calls: Calls | None = None,
     trials: Trials | None = None,
     lease: str = "operator",
+    **options: Any,
 ) -> AsyncIterator[Rig]:
     """Run the operator for one namespace."""
     calls, trials = calls or Calls(), trials or Trials()
@@ -184,7 +185,7 @@ async def operating(
         lease_duration_s=15,
         gpus="no",
     )
-    memo = kopf.Memo(settings=settings, options={"probe": trials.probe, "sessions": calls.session})
+    memo = kopf.Memo(settings=settings, options={"probe": trials.probe, "sessions": calls.session, **options})
     stop = asyncio.Event()
     task = asyncio.create_task(
         kopf.operator(memo=memo, namespaces=[namespace], standalone=True, stop_flag=stop, ready_flag=None)
