@@ -1,4 +1,4 @@
-"""`python -m e2e [only=NAME]`: the scenarios of the whole product on a cluster, or one file of them."""
+"""`python -m e2e [only=NAME] [repeat=N]`: the scenarios of the whole product on a cluster, or one file of them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,46 @@ FOLDER: Final = Path(__file__).with_name("scenarios")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the scenarios and return the exit status; what pytest does not know is refused with a sentence."""
+    """Run the scenarios and return the exit status; words that mean nothing are refused with a sentence."""
     parser = argparse.ArgumentParser(prog="python -m e2e", description="Scenarios of the whole product on a cluster.")
-    parser.add_argument("only", nargs="?", default="", metavar="only=NAME", help=", ".join(scenarios()))
+    parser.add_argument("words", nargs="*", metavar="only=NAME|repeat=N", help=f"names: {', '.join(scenarios())}")
     parser.add_argument("--stop", action="store_true", help="end at the first scenario that fails")
     options = parser.parse_args(arguments)
-    name = options.only.removeprefix("only=")
-    if name and name not in scenarios():
-        sys.stderr.write(f"There is no scenario {name!r}; there are {', '.join(scenarios())}.\n")
+    try:
+        name, rounds = wishes(options.words)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
         return 2
-    started_s = time.monotonic()
     target = FOLDER / f"test_{name}.py" if name else FOLDER
-    status = pytest.main([str(target), "--capture=no", "--no-header", "-q", "--durations=0", *["-x"] * options.stop])
-    print(f"{name or 'all scenarios'}: {time.monotonic() - started_s:.0f} s in all", flush=True)
-    return int(status)
+    flags = ["--capture=no", "--no-header", "-q", "--durations=0", *["-x"] * options.stop]
+    for number in range(1, rounds + 1):
+        started_s = time.monotonic()
+        status = int(pytest.main([str(target), *flags]))
+        of_many = f", round {number} of {rounds}" if rounds > 1 else ""
+        print(f"{name or 'all scenarios'}{of_many}: {time.monotonic() - started_s:.0f} s in all", flush=True)
+        if status:
+            return status
+    return 0
+
+
+def wishes(words: Sequence[str]) -> tuple[str, int]:
+    """Return the scenario asked for, empty for all, and the number of rounds.
+
+    Raises:
+        ValueError: A word means nothing, or there is no such scenario.
+    """
+    name, rounds = "", 1
+    for word in words:
+        wish, _, value = word.partition("=")
+        if wish == "only" and value in scenarios():
+            name = value
+        elif wish == "repeat" and value.isdecimal() and int(value):
+            rounds = int(value)
+        elif wish == "only":
+            raise ValueError(f"There is no scenario {value!r}; there are {', '.join(scenarios())}.")
+        else:
+            raise ValueError(f"{word!r} means nothing here; write only=NAME or repeat=N, with N at least 1.")
+    return name, rounds
 
 
 def scenarios() -> list[str]:

@@ -1,6 +1,7 @@
 """A client of a model, run in a pod with nothing but Python: asks for streamed answers, prints a JSON line for each.
 
-`first` lines come with the first piece of text of an answer, `answer` lines with its end, `end` is the last line.
+`first` lines come with the first piece of text of an answer, `answer` lines with its end, `end` is the last line. With
+`--repeats` each request has an `Idempotency-Key`, and one that got no whole answer is sent again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT_S = 300.0
+PAUSE_S = 0.5
 STOP_FILE = Path("/tmp/stop")
 
 
@@ -39,12 +41,22 @@ class Client:
 
     def _loop(self) -> None:
         while (number := self._next()) is not None:
-            answer: dict[str, Any] = {"event": "answer", "number": number, "at": time.time()}
-            try:
-                self._ask(number, answer)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                answer["error"] = f"{type(error).__name__}: {error}"
+            answer: dict[str, Any] = {"event": "answer", "number": number, "at": time.time(), "ids": []}
+            for attempt in range(1, self._options.repeats + 2):
+                self._try(number, answer)
+                if answer.get("done") or attempt > self._options.repeats:
+                    break
+                time.sleep(PAUSE_S)
             self._say(**answer, end=time.time())
+
+    def _try(self, number: int, answer: dict[str, Any]) -> None:
+        """Ask once and note what came, in place of what an earlier try noted; the ids of all tries are kept."""
+        for name in answer.keys() - {"event", "number", "at", "ids"}:
+            del answer[name]
+        try:
+            self._ask(number, answer)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            answer["error"] = f"{type(error).__name__}: {error}"
 
     def _next(self) -> int | None:
         with self._lock:
@@ -66,9 +78,12 @@ class Client:
         connection = http.client.HTTPConnection(place.hostname or "", place.port or 80, timeout=TIMEOUT_S)
         try:
             headers = {"content-type": "application/json"}
+            if options.repeats:
+                headers["idempotency-key"] = f"story-{number}"
             connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
             response = connection.getresponse()
             answer["status"] = response.status
+            answer["ids"].append(response.getheader("x-request-id"))
             answer["prefill"] = response.getheader("x-headrace-prefill")
             answer["decode"] = response.getheader("x-headrace-decode")
             if response.status != http.HTTPStatus.OK:
@@ -121,6 +136,9 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--words", type=int, default=40)
+    parser.add_argument(
+        "--repeats", type=int, default=0, help="how often a request without a whole answer is sent again"
+    )
     Client(parser.parse_args()).run()
 
 

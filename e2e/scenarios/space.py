@@ -125,8 +125,8 @@ class Space:
         except StartError as error:
             raise StartError(f"{error} {', '.join(left)}") from None
 
-    def report(self) -> str:
-        """Return what a person wants to see of a scenario that failed."""
+    def report(self, product: str = "headrace") -> str:
+        """Return what a person wants to see of a scenario that failed, with the logs of one product's pods."""
         parts = [
             ("get", "llm,pods,jobs,pvc", "-o", "wide"),
             ("get", DEPLOYMENT, "-o", "jsonpath={range .items[*]}{.metadata.name}{.status}{'\\n'}{end}"),
@@ -137,7 +137,7 @@ class Space:
                 "-o",
                 "custom-columns=:.involvedObject.name,:.reason,:.message",
             ),
-            ("logs", "--selector=app.kubernetes.io/part-of=headrace", "--all-containers", "--prefix", "--tail=25"),
+            ("logs", f"--selector=app.kubernetes.io/part-of={product}", "--all-containers", "--prefix", "--tail=25"),
         ]
         return "\n\n".join(f"$ kubectl {' '.join(part)}\n{self._try(*part)}" for part in parts)
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from e2e.cluster.errors import CommandError
-from e2e.scenarios.conftest import manifest
 from e2e.scenarios.traffic import ask, problems
+from e2e.scenarios.world import manifest
 
 if TYPE_CHECKING:
-    from e2e.scenarios.conftest import World
     from e2e.scenarios.space import Space
+    from e2e.scenarios.world import World
 
 pytestmark = pytest.mark.usefixtures("operator")
 

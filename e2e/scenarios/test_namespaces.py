@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from e2e.scenarios.conftest import manifest
 from e2e.scenarios.install import install_operator, namespace_object, remove_operator
 from e2e.scenarios.space import DEPLOYMENT, Space, wait_for
 from e2e.scenarios.traffic import ask, problems
+from e2e.scenarios.world import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from e2e.scenarios.conftest import World
+    from e2e.scenarios.world import World
 
 NAME = "bounded"
 OPERATORS = "e2e-namespaced"

@@ -6,16 +6,16 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from e2e.scenarios.conftest import manifest, tell
 from e2e.scenarios.install import leader, scale_operator, wait_leader
 from e2e.scenarios.space import wait_for
 from e2e.scenarios.traffic import ask, problems, start
+from e2e.scenarios.world import manifest, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from e2e.scenarios.conftest import World
     from e2e.scenarios.space import Space
+    from e2e.scenarios.world import World
 
 NAME = "steady"
 

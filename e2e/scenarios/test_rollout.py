@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from e2e.scenarios.conftest import manifest, tell
 from e2e.scenarios.space import DEPLOYMENT, wait_for
 from e2e.scenarios.traffic import problems, start
+from e2e.scenarios.world import manifest, tell
 
 if TYPE_CHECKING:
-    from e2e.scenarios.conftest import World
     from e2e.scenarios.space import Space
+    from e2e.scenarios.world import World
 
 NAME = "rolling"
 

@@ -9,8 +9,8 @@ import pytest
 from e2e.scenarios.traffic import ask, problems
 
 if TYPE_CHECKING:
-    from e2e.scenarios.conftest import World
     from e2e.scenarios.space import Space
+    from e2e.scenarios.world import World
 
 EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "smollm2.yaml"
 NAME: Final = "smollm2"

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from e2e.cluster.errors import StartError
-from e2e.scenarios.conftest import manifest
 from e2e.scenarios.space import wait_for
 from e2e.scenarios.traffic import ask, client_pod, problems
+from e2e.scenarios.world import manifest
 
 from headrace_worker.fetch import cache_root
 from headrace_worker.fetch.index import index_settings
 
 if TYPE_CHECKING:
-    from e2e.scenarios.conftest import World
     from e2e.scenarios.space import Object, Space
+    from e2e.scenarios.world import World
 
 pytestmark = pytest.mark.usefixtures("operator")
 

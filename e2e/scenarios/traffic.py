@@ -33,6 +33,10 @@ class Answer:
     """What kept it from being complete."""
     start_s: float
     end_s: float
+    ids: tuple[str, ...] = ()
+    """The id under which each try was answered."""
+    first_s: float | None = None
+    """When the first piece of text came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,9 @@ class Traffic:
 
     def answers(self) -> tuple[Answer, ...]:
         """Return the answers that have ended, by number."""
-        found = [_answer(line) for line in self._lines() if line["event"] == "answer"]
+        lines = self._lines()
+        firsts = {line["number"]: line["at"] for line in lines if line["event"] == "first"}
+        found = [_answer(line, firsts.get(line["number"])) for line in lines if line["event"] == "answer"]
         return tuple(sorted(found, key=lambda answer: answer.number))
 
     def _has_ended(self) -> bool:
@@ -92,7 +98,7 @@ def start(space: Space, image: str, model: str, *, name: str = "client", **optio
         image: Any image with Python.
         model: Name of the LLMDeployment.
         name: Name of the pod.
-        options: Flags of `client.py`: count, seconds, concurrency, tokens, words.
+        options: Flags of `client.py`: count, seconds, concurrency, tokens, words, repeats.
     """
     flags = {"url": f"http://{model}.{space.name}.svc", "model": model, **options}
     words = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
@@ -137,7 +143,7 @@ def problems(answers: Sequence[Answer]) -> list[str]:
     return [f"{answer.number}: {answer.problem}" for answer in answers if answer.problem is not None]
 
 
-def _answer(line: dict[str, Any]) -> Answer:
+def _answer(line: dict[str, Any], first_s: float | None) -> Answer:
     return Answer(
         line["number"],
         line.get("text", ""),
@@ -147,6 +153,8 @@ def _answer(line: dict[str, Any]) -> Answer:
         _problem(line),
         line["at"],
         line["end"],
+        tuple(line.get("ids", ())),
+        first_s,
     )
 
 

@@ -76,8 +76,15 @@ def answers(lines: Sequence[dict[str, Any]]) -> tuple[traffic.Answer, ...]:
     ],
 )
 def test_only_an_answer_with_status_end_and_reason_is_complete(line: dict[str, Any], problem: str | None) -> None:
-    found = answers([{"event": "first"}, {"event": "answer", "number": 0, "at": 1.0, "end": 2.0, **line}])
+    first = {"event": "first", "number": 0, "at": 1.5}
+    found = answers([first, {"event": "answer", "number": 0, "at": 1.0, "end": 2.0, **line}])
     assert traffic.problems(found) == ([] if problem is None else [problem])
+
+
+def test_an_answer_tells_when_its_first_piece_came_and_the_ids_of_all_tries() -> None:
+    end = {"event": "answer", "number": 0, "at": 1.0, "end": 2.0, "ids": ["a", "a"]}
+    (found,) = answers([{"event": "first", "number": 0, "at": 1.2}, {"event": "first", "number": 0, "at": 1.5}, end])
+    assert (found.first_s, found.ids) == (1.5, ("a", "a"))
 
 
 def test_prompts_are_the_same_for_a_number_and_differ_from_their_start() -> None:
@@ -89,3 +96,21 @@ def test_a_scenario_that_is_not_there_is_refused_with_those_that_are(capsys: pyt
     assert main(["only=nothing"]) == 2
     assert "smoke" in capsys.readouterr().err
     assert "smoke" in scenarios()
+
+
+@pytest.mark.parametrize("word", ["repeat=0", "repeat=often", "twice=2"])
+def test_words_that_mean_nothing_are_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == 2
+    assert word in capsys.readouterr().err
+
+
+def test_rounds_end_with_the_first_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+
+    def fails_the_second_time(arguments: list[str]) -> int:
+        ran.append(arguments)
+        return len(ran) - 1
+
+    monkeypatch.setattr("pytest.main", fails_the_second_time)
+    assert main(["only=smoke", "repeat=5"]) == 1
+    assert len(ran) == 2
