@@ -14,6 +14,7 @@ PYTEST_FLAGS ?=
 CLUSTER ?=
 PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok helm
 only ?=
+repeat ?=
 CODE := benchmarks charts cli crds e2e images operator router tests workers
 PACKAGES := cli crds operator router workers
 
@@ -53,9 +54,13 @@ bench: $(VENV)/dev.stamp ## Measure every figure beside its peer; writes benchma
 bench-operator: $(VENV)/dev.stamp cluster-programs ## Measure the operator beside a bare client, on a control plane with simulated nodes.
 	$(BIN)/python -m benchmarks reconcile
 
+.PHONY: bench-cluster
+bench-cluster: $(VENV)/dev.stamp ## Measure on a real kind cluster how long users wait: to Ready, from zero, for one worker more.
+	$(BIN)/python -m benchmarks cluster
+
 .PHONY: e2e
-e2e: $(VENV)/dev.stamp ## Run the scenarios on a real kind cluster, or one of them: only=smoke. The first time builds a cluster's parts.
-	@exec $(BIN)/python -m e2e $(addprefix only=,$(only))
+e2e: $(VENV)/dev.stamp ## Run the scenarios on a real kind cluster: only=smoke for one, repeat=5. The first time builds a cluster's parts.
+	@exec $(BIN)/python -m e2e $(addprefix only=,$(only)) $(addprefix repeat=,$(repeat))
 
 .PHONY: cluster-programs
 cluster-programs: $(VENV)/dev.stamp ## Build the API server and what else tests use of Kubernetes (once, 15 minutes; needs Go).
