@@ -9,30 +9,25 @@ the rounds. `python -m benchmarks.reconcile --out benchmarks/results/latest.json
 
 import argparse
 import asyncio
-import contextlib
 import dataclasses
 import json
 import math
 import os
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
-import psutil
 from e2e.cluster.api import ApiCluster
 from e2e.cluster.home import user_home
 from e2e.cluster.kubectl import Kubectl
-from e2e.cluster.processes import free_ports
 
 from benchmarks import rows
 from benchmarks.answering import answering
+from benchmarks.running import Operator, operator
 from benchmarks.watching import Seen, watching
 from headrace_api.names import API_VERSION, LABEL_MANAGED_BY, MANAGER
 from headrace_api.resources import LLMDeployment
@@ -105,79 +100,6 @@ async def _put(session: Session, child: Child) -> None:
     await session.apply(kind, NAMESPACE, child.name, json.dumps(child.manifest).encode(), force=True)
 
 
-@dataclasses.dataclass(slots=True)
-class Operator:
-    """The operator as a process, with its own counts."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-
-    def leads(self) -> bool:
-        """Return whether it answers and acts."""
-        with contextlib.suppress(httpx.TransportError):
-            return "\nheadrace_operator_leader 1.0" in self.page()
-        return False
-
-    def page(self) -> str:
-        """Return its page of metrics."""
-        return httpx.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False).text
-
-    def spent_s(self) -> float:
-        """Return its processor time so far, user and system."""
-        times = psutil.Process(self.process.pid).cpu_times()
-        return times.user + times.system
-
-    def memory_mb(self) -> float:
-        """Return its resident memory in 10^6 bytes."""
-        return psutil.Process(self.process.pid).memory_info().rss / 1e6
-
-    def calls(self, *verbs: str) -> int:
-        """Return how many calls with these verbs it made so far; all but watches where none is named."""
-        total = 0.0
-        for line in self.page().splitlines():
-            if line.startswith("headrace_operator_api_calls_total{"):
-                labels, _, value = line.rpartition(" ")
-                verb = labels.partition('verb="')[2].partition('"')[0]
-                kind = labels.partition('resource="')[2].partition('"')[0]
-                if kind != "leases" and (verb in verbs if verbs else verb not in {"watch", "list"}):
-                    total += float(value)
-        return round(total)
-
-    async def idle(self) -> None:
-        """Wait until it has made no call for a second."""
-        before, calm = -1, 0
-        async with asyncio.timeout(DEADLINE_S):
-            while calm < 4:
-                await asyncio.sleep(0.25)
-                now = self.calls()
-                before, calm = now, calm + 1 if now == before else 0
-
-    def writes(self) -> int:
-        """Return how many calls it made so far that may change something."""
-        return self.calls("apply", "post", "patch", "put", "delete")
-
-
-@contextlib.contextmanager
-def operator(cluster: ApiCluster, folder: Path) -> Iterator[Operator]:
-    """Run the operator against the cluster."""
-    log, port = folder / "operator.log", free_ports(1)[0]
-    command = [sys.executable, "-m", "headrace_operator", "--kubeconfig", str(cluster.kubeconfig)]
-    command += ["--worker-image", SITE.worker_image, "--router-image", SITE.router_image]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--operator-namespace", "default", "--gpus", "no"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-        try:
-            found, deadline = Operator(process, port), time.monotonic() + 60
-            while not found.leads():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"the operator did not start:\n{log.read_text()[-2000:]}")
-                time.sleep(0.05)
-            yield found
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bench:
     """What all rounds share."""
@@ -245,8 +167,8 @@ class Round:
     ours: Latencies
     cpu_s: float
     """Per deployment."""
-    calls: float
-    """Per deployment."""
+    calls: dict[str, float]
+    """Per deployment, by what they are for."""
     children: int
     memory_mb: float
     all_ready_s: float
@@ -270,7 +192,7 @@ async def measure(cluster: ApiCluster, bench: Bench) -> Round:
 
     by_client = await offered(seen, small, 6, bare)
     await empty(bench)
-    with tempfile.TemporaryDirectory(prefix="headrace-") as folder, operator(cluster, Path(folder)) as process:
+    with tempfile.TemporaryDirectory(prefix="headrace-") as folder, operator(cluster, Path(folder), SITE) as process:
         spent, calls = process.spent_s(), process.calls()
         by_operator = await offered(seen, small, 6, ours)
         await process.idle()
@@ -286,7 +208,7 @@ async def measure(cluster: ApiCluster, bench: Bench) -> Round:
         by_client,
         by_operator,
         spent / len(small),
-        calls / len(small),
+        {purpose: count / len(small) for purpose, count in calls.items()},
         len(children[small[0]["metadata"]["name"]]),
         memory_mb,
         all_ready_s,
@@ -363,11 +285,15 @@ def table(rounds: Sequence[Round]) -> list[rows.Row]:
         ),
         rows.Row(
             "operator: calls per deployment",
-            median(lambda one: one.calls),
+            median(lambda one: sum(one.calls.values())),
             "",
             "children + 2",
             first.children + 2,
             ("<=", 1.0),
+        ),
+        *(
+            rows.Row(f"operator: of these for {purpose}", median(lambda one, purpose=purpose: one.calls[purpose]), "")  # type: ignore[misc]
+            for purpose in sorted(first.calls)
         ),
         rows.Row(
             "operator: memory with 100 deployments", max(one.memory_mb for one in rounds), "MB", GOAL, 150, ("<=", 1.0)
@@ -421,7 +347,8 @@ async def run(cluster: ApiCluster, count: int, deployments: int) -> list[Round]:
             print(
                 f"round {number}: children P50 {percentile(found.ours.children_s, 0.5):.2f} s "
                 f"(bare {percentile(found.bare.children_s, 0.5):.2f}), 1,000 pods {found.all_ready_s:.1f} s, "
-                f"{1000 * found.cpu_s:.1f} ms and {found.calls:.1f} calls a deployment, {found.memory_mb:.0f} MB",
+                f"{1000 * found.cpu_s:.1f} ms and {sum(found.calls.values()):.1f} calls a deployment, "
+                f"{found.memory_mb:.0f} MB",
                 flush=True,
             )
             rounds.append(found)

@@ -1,15 +1,19 @@
 """Entry of the operator's process: `python -m headrace_operator`."""
 
 import asyncio
+import gc
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import kopf
 
 from headrace_operator import handlers
 from headrace_operator.errors import OperatorError, SettingsError
 from headrace_operator.settings import OperatorSettings, parse_settings
+
+_COLLECT_AFTER: Final = 10_000
 
 
 async def operate(settings: OperatorSettings) -> None:
@@ -41,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         # kopf tells of each event that it hands on, and what a resource gets is told by the operator itself.
         logging.getLogger("kopf").setLevel(logging.WARNING)
+        # What was imported stays for good, and most of what is made later has no cycles.
+        gc.freeze()
+        gc.set_threshold(_COLLECT_AFTER, 20, 20)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(operate(settings))
     except SettingsError as error:

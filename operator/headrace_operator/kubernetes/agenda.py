@@ -27,7 +27,14 @@ class Lane(IntEnum):
     NORMAL = 1
     """A resource is new or has changed."""
     LOW = 2
-    """What nothing waits for: children that no pod needs, a look whether all is still well."""
+    """Children that no pod needs."""
+    IDLE = 3
+    """What nobody waits for: a status whose numbers moved, trials of a deployment that has never served, a look whether
+    all is still well. It gives way to all other lanes, for `PATIENCE_S`."""
+
+
+PATIENCE_S: Final = 30.0
+"""When many resources are made at once, this is how long their objects go before all that follows."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -90,7 +97,7 @@ class Agenda(Generic[K]):
             if sum(held is lane for held in self._running.values()) >= self._room[lane]:
                 continue
             wait = self._first(heap)
-            if wait is not None and wait.due <= now:
+            if wait is not None and self._ripe_at(wait, now) <= now:
                 heapq.heappop(heap)
                 del self._waiting[wait.key]
                 self._running[wait.key] = lane
@@ -130,7 +137,7 @@ class Agenda(Generic[K]):
     def due_in(self, now: float) -> float | None:
         """Return after how long the next key in a lane with room is due; None where only an end or news can help."""
         free = [lane for lane in Lane if sum(held is lane for held in self._running.values()) < self._room[lane]]
-        firsts = [wait.due for lane in free if (wait := self._first(self._heaps[lane])) is not None]
+        firsts = [self._ripe_at(wait, now) for lane in free if (wait := self._first(self._heaps[lane])) is not None]
         return max(0.0, min(firsts) - now) if firsts else None
 
     def _put(self, key: K, due: float, lane: Lane, *, held: bool = False) -> None:
@@ -149,6 +156,17 @@ class Agenda(Generic[K]):
         del self._running[key]
         if (later := self._later.pop(key, None)) is not None:
             self._put(key, max(later.due, not_before), later.lane)
+
+    def _ripe_at(self, wait: _Wait[K], now: float) -> float:
+        """Return from when on a key may be taken: an idle one not before all others, or after its patience."""
+        return wait.due + PATIENCE_S if wait.lane is Lane.IDLE and self._is_busy(now) else wait.due
+
+    def _is_busy(self, now: float) -> bool:
+        """Return whether anything more pressing than idle work runs or is due."""
+        if any(lane is not Lane.IDLE for lane in self._running.values()):
+            return True
+        firsts = (self._first(self._heaps[lane]) for lane in Lane if lane is not Lane.IDLE)
+        return any(wait is not None and wait.due <= now for wait in firsts)
 
     def _first(self, heap: list[tuple[float, int, _Wait[K]]]) -> _Wait[K] | None:
         """Return the entry that is due first, without those that a newer one has replaced."""

@@ -15,15 +15,18 @@ import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from headrace_operator.kubernetes.cache import Cache
 from headrace_operator.kubernetes.errors import ConflictError, ForeignError, NotFoundError, RefusedError
 from headrace_operator.kubernetes.kinds import SECRETS, Kind, kind_of
 from headrace_operator.kubernetes.objects import Item
-from headrace_operator.kubernetes.session import Session, encode
+from headrace_operator.kubernetes.session import Session, decode, encode
 
 logger = logging.getLogger(__name__)
+
+_INVALID: Final = 422
+_HEAD: Final = frozenset({"apiVersion", "kind", "metadata"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +167,22 @@ class Applier:
             self._made.pop(place, None)
 
     async def _take_back(self, wanted: Wanted) -> Any:
-        """Apply to an object that is known to be ours; fields that others have changed come back."""
-        return await self._session.apply(wanted.kind, wanted.namespace, wanted.name, wanted.body, force=True)
+        """Apply to an object that is known to be ours; fields that others have changed come back.
+
+        An entry of a list whose key somebody has changed, a Service's port, say, is another entry to the server: what
+        they made of it stays beside ours, and both together may be refused. Then the lists are replaced first.
+        """
+        place = wanted.kind, wanted.namespace, wanted.name
+        try:
+            return await self._session.apply(*place, wanted.body, force=True)
+        except RefusedError as error:
+            if error.status != _INVALID:
+                raise
+            whole = {name: value for name, value in decode(wanted.body).items() if name not in _HEAD}
+            if not whole:
+                raise
+            await self._session.merge(*place, whole)
+            return await self._session.apply(*place, wanted.body, force=True)
 
     async def _make(self, wanted: Wanted, owner_uid: str) -> Any:
         """Apply to an object that should not be there, and find out whose it is where it is."""

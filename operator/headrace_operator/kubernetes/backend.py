@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from headrace_api.resources import LLMDeployment, LLMRouter
-from headrace_operator.kubernetes import vouch
+from headrace_operator.kubernetes import report, vouch
 from headrace_operator.kubernetes.agenda import Lane
 from headrace_operator.kubernetes.cache import Key
 from headrace_operator.kubernetes.errors import TerminatingError
@@ -62,12 +62,13 @@ class Backend:
             workers = (worker_of(pod) for pod in self._tools.cache.of(PODS, key))
             memory.ended.setdefault(uid, vouch.listeners(worker for worker in workers if worker is not None))
             return Lane.URGENT
-        return lane_of(old, new)
+        lane, memory = lane_of(old, new), self._memories.get(key)
+        return lane if lane is None or memory is None else memory.lane(lane)
 
     async def _turn(self, key: Key, body: Mapping[str, Any], lane: Lane) -> Again | None:
         memory = self._memory(key, body)
         if (wait_s := memory.quiet_until - _now()) > 0:
-            return Again(wait_s, Lane.LOW)
+            return Again(wait_s, Lane.IDLE)
         try:
             if key.kind == "LLMRouter":
                 return await FrontTurn(self._tools, key, memory, _parsed(memory, body, LLMRouter)).take()
@@ -89,7 +90,10 @@ class Backend:
         uid = body["metadata"]["uid"]
         if (memory := self._memories.get(key)) is not None and memory.uid != uid:
             self._forget(key)
-        return self._memories.setdefault(key, Memory(uid=uid))
+        if key not in self._memories:
+            told = report.condition_of(body.get("status") or {}, "KVTransferVerified")
+            self._memories[key] = Memory(uid=uid, has_served=told.get("status") == "True")
+        return self._memories[key]
 
     def _forget(self, key: Key) -> None:
         memory = self._memories.pop(key, None)

@@ -81,7 +81,7 @@ class FrontTurn:
         if memory.status is not before:
             await writing.note(tools.events, self._key, memory, before.status, status)
         due = [pause for pause in (again_s, self._maker.again_s()) if pause is not None]
-        return Again(min(due), Lane.LOW) if due else None
+        return Again(min(due), Lane.IDLE) if due else None
 
     def _tiers(self) -> tuple[list[str], list[str]]:
         """Return sentences on tiers whose LLMDeployment is missing, and on those whose is not Ready."""

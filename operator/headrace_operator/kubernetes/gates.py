@@ -10,7 +10,7 @@ from typing import Final
 
 from headrace_operator.kubernetes.objects import PodItem, StatusCondition
 from headrace_operator.kubernetes.pods import gate_of, incarnation_of
-from headrace_operator.observed import Endpoint, Observed, Worker
+from headrace_operator.observed import Endpoint, Observed, Pair, Worker
 
 VERIFIED: Final = "HandoffVerified"
 _UNTRIED: Final = "NoPartner"
@@ -71,6 +71,17 @@ def changes(pods: Iterable[PodItem], wanted: Iterable[Endpoint], observed: Obser
         elif gate is not None and gate.status == "True" and pod.metadata.deletion_timestamp is None:
             found.append(Gate(pod.metadata.name, open=False, reason=_CLOSED, message=_PREFIX + incarnation_of(pod)))
     return found
+
+
+def patient(wanted: Iterable[Endpoint], probing: Iterable[Pair], observed: Observed) -> tuple[Endpoint, ...]:
+    """Return who may have traffic where nobody asks for any yet: a trial that runs is waited for."""
+    tried = {side for pair in probing for side in (pair.prefill, pair.decode)}
+    is_open = {one.name for one in observed.routed}
+    return tuple(
+        one
+        for one in wanted
+        if one.name in is_open or one.incarnation in observed.verified or one.incarnation not in tried
+    )
 
 
 def _incarnation(gate: StatusCondition) -> str | None:

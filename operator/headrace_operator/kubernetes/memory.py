@@ -8,6 +8,7 @@ from typing import Any
 from headrace_api.resources import LLMDeployment, LLMRouter
 from headrace_operator.desired import Pool
 from headrace_operator.errors import OperatorError
+from headrace_operator.kubernetes.agenda import Lane
 from headrace_operator.kubernetes.apply import Wanted
 from headrace_operator.objects import Site
 from headrace_operator.observed import Pair
@@ -73,6 +74,12 @@ class Memory:
     """Until when nothing is done: nothing can be made in its namespace."""
     noted: str = ""
     """The last event."""
+    has_served: bool = False
+    """Whether the resource was ever Ready."""
+
+    def lane(self, lane: Lane) -> Lane:
+        """Return the lane of a turn: until it has served once, what happens to its workers keeps nobody waiting."""
+        return lane if self.has_served or lane is not Lane.URGENT else Lane.IDLE
 
     def rest(self, now: float) -> frozenset[Pair]:
         """Return the pairs that are left alone now, and forget those whose rest is over."""

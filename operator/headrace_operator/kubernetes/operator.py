@@ -94,7 +94,7 @@ class Operator:
             offer=offer,
         )
         client = Client(deadline_s=2.0)
-        self._trials = Trials(probe or _real_probe(client), self.queue.add)
+        self._trials = Trials(probe or _real_probe(client), self._ask)
         self._backend = Backend(
             Tools(
                 session=self._writer,
@@ -168,7 +168,7 @@ class Operator:
             if time.monotonic() - last >= _RESYNC_S:
                 last = time.monotonic()
                 for key in self.resources.listed():
-                    self.queue.add(key, Lane.LOW)
+                    self.queue.add(key, Lane.IDLE)
 
     def _found_keda(self, is_there: bool) -> None:  # noqa: FBT001 - the fact itself
         self._site = replace(self._site, keda=is_there)
@@ -182,14 +182,17 @@ class Operator:
         logger.info("some node offers %s: accelerator auto means nvidia from now", GPU)
         self._site = replace(self._site, nvidia=True)
         for key in self.resources.listed():
-            self.queue.add(key, Lane.LOW)
+            self.queue.add(key, Lane.IDLE)
 
     def _changed(self, key: Key, _kind: Kind[Any], old: Item | None, new: Item | None) -> None:
         if self.resources.get(key) is None:
             return
         lane = self._backend.changed(key, old, new)
         if lane is not None:
-            self.queue.add(key, lane, after_s=_TOGETHER_S if lane is Lane.LOW else 0.0)
+            self._ask(key, lane)
+
+    def _ask(self, key: Key, lane: Lane) -> None:
+        self.queue.add(key, lane, after_s=_TOGETHER_S if lane is Lane.IDLE else 0.0)
 
     async def _work(self, key: Key, lane: Lane) -> Again | None:
         began, outcome = time.monotonic(), "error"

@@ -1,13 +1,13 @@
 """LLMPools: their numbers, written once each through `scale`, and their statuses."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from headrace_operator.desired import Desired, Role
 from headrace_operator.kubernetes import report, writing
-from headrace_operator.kubernetes.cache import Key
+from headrace_operator.kubernetes.cache import Cache, Key
 from headrace_operator.kubernetes.kinds import POOLS
 from headrace_operator.kubernetes.making import Maker
 from headrace_operator.kubernetes.memory import Memory, Rendered, Written
@@ -18,22 +18,31 @@ from headrace_operator.objects import Owner
 from headrace_operator.observed import Observed
 
 
-async def hold_number(tools: Tools, maker: Maker, child: Rendered, held: Mapping[Role, Number]) -> None:
-    """Make an LLMPool and write its number, where one is due.
+def is_number_due(cache: Cache, child: Rendered, held: Mapping[Role, Number]) -> bool:
+    """Return whether this is an LLMPool that is there, and another number is to be written to it.
 
     A new pool carries the note of its number from the start, and shows by its missing number that it is still to be
     written. A number that changes is written before the note, so that an end in between writes it twice, never not.
     """
-    place = child.wanted.namespace, child.wanted.name
-    item = tools.cache.get(POOLS, *place)
-    if item is None:
+    return _due(cache, child, held) is not None
+
+
+async def hold_numbers(tools: Tools, maker: Maker, children: Iterable[Rendered], held: Mapping[Role, Number]) -> None:
+    """Write the numbers of LLMPools that are due, and then the notes of them."""
+    for child in children:
+        if (due := _due(tools.cache, child, held)) is None:
+            continue
+        item, replicas = due
+        version = await tools.session.scale(POOLS, child.wanted.namespace, child.wanted.name, replicas)
+        tools.cache.learn(POOLS, _numbered(item, replicas, version))
         await maker.make(child)
-        item = tools.cache.get(POOLS, *place)
+
+
+def _due(cache: Cache, child: Rendered, held: Mapping[Role, Number]) -> tuple[PoolItem, int] | None:
+    """Return an LLMPool and the number that is to be written to it."""
+    item = cache.get(POOLS, child.wanted.namespace, child.wanted.name) if child.wanted.kind is POOLS else None
     number = next((one for role, one in held.items() if item is not None and role == item.spec.role), None)
-    if item is not None and number is not None and number.write:
-        version = await tools.session.scale(POOLS, *place, number.replicas)
-        tools.cache.learn(POOLS, _numbered(item, number.replicas, version))
-    await maker.make(child)
+    return (item, number.replicas) if item is not None and number is not None and number.write else None
 
 
 async def report_pools(

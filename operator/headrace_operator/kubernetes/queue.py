@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
-ROOM: Final = {Lane.URGENT: 4, Lane.NORMAL: 6, Lane.LOW: 3}
+ROOM: Final = {Lane.URGENT: 4, Lane.NORMAL: 4, Lane.LOW: 4, Lane.IDLE: 3}
 """More at once make the API server slower for all of them."""
 
 _CONFLICT_S: Final = 1.0

@@ -22,7 +22,7 @@ def lane_of(old: Item | None, new: Item | None) -> Lane | None:
         return _lane_of_pod(old, new)
     if new is None or old is None or not isinstance(new, DeploymentItem):
         return Lane.NORMAL
-    return Lane.NORMAL if essence(old)[:4] != essence(new)[:4] else Lane.LOW
+    return Lane.NORMAL if essence(old)[:4] != essence(new)[:4] else Lane.IDLE
 
 
 def essence(item: Item) -> tuple[Any, ...]:
@@ -50,5 +50,5 @@ def _lane_of_pod(old: Item | None, new: Item | None) -> Lane:
     """A worker that begins is for the numbers only; one that can serve, or no longer can, is waited for."""
     if old is None and isinstance(new, PodItem):
         worker = worker_of(new)
-        return Lane.LOW if worker is not None and worker.phase is Phase.STARTING else Lane.URGENT
+        return Lane.IDLE if worker is not None and worker.phase is Phase.STARTING else Lane.URGENT
     return Lane.URGENT

@@ -51,6 +51,7 @@ _MARGIN_S: Final = 0.5
 """A write must have been answered this long before leadership ends."""
 
 encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder().decode
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from headrace_operator.kubernetes.making import Maker
 from headrace_operator.kubernetes.memory import Memory, Rendered, Written
 from headrace_operator.kubernetes.numbers import Number
 from headrace_operator.kubernetes.observe import observe, refusals
-from headrace_operator.kubernetes.pools import hold_number, report_pools
+from headrace_operator.kubernetes.pools import hold_numbers, is_number_due, report_pools
 from headrace_operator.kubernetes.queue import Again
 from headrace_operator.kubernetes.scaling import lowering
 from headrace_operator.kubernetes.tools import Tools
@@ -48,7 +48,7 @@ class Turn:
         key: of the resource.
         memory: of the resource.
         deployment: the resource.
-        lane: in which the turn was taken; what nothing waits for is made in the low one.
+        lane: in which the turn was taken; what is not of this lane is left to the next one.
     """
 
     def __init__(self, tools: Tools, key: Key, memory: Memory, deployment: LLMDeployment, lane: Lane) -> None:
@@ -56,7 +56,7 @@ class Turn:
         self._key = key
         self._memory = memory
         self._deployment = deployment
-        self._is_low = lane is Lane.LOW
+        self._lane = lane
         self._site = tools.site()
         self._now = asyncio.get_running_loop().time()
         self._maker = Maker(tools.session, tools.applier, memory, self._now)
@@ -82,21 +82,32 @@ class Turn:
         # A pod is not admitted before its account is there; what else it needs, the kubelet waits for.
         await each((child for child in urgent if child.wanted.kind is SERVICE_ACCOUNTS), maker.make)
         await each((child for child in urgent if child.wanted.kind is not SERVICE_ACCOUNTS), maker.make)
-        await self._act(actions, desired, observed)
-        await workers.set_gates(self._tools, self._key, desired, observed)
-        told = await self._tell_ends(observed)
-        if not self._is_low and not all(maker.is_settled(child) for child in children if child.later):
+        if memory.has_served:
+            await self._serve(actions, desired, observed)
+        later = [child for child in children if child.later]
+        if self._lane in {Lane.URGENT, Lane.NORMAL} and not all(map(maker.is_settled, later)):
             return Again(0.0, Lane.LOW)
-        await self._make_later(children, held)
+        await each((child for child in later if not is_number_due(self._tools.cache, child, held)), maker.make)
+        if not memory.has_served:
+            if self._lane is not Lane.IDLE:
+                return Again(0.0, Lane.IDLE)
+            await self._serve(actions, desired, observed)
+        await hold_numbers(self._tools, maker, later, held)
         await maker.prune(self._key, self._tools.cache, children)
         pauses = [
             *await self._report(desired, children),
             maker.again_s(),
-            None if told else _TELL_AGAIN_S,
+            _TELL_AGAIN_S if memory.ended else None,
             min(memory.resting.values()) - self._now if memory.resting else None,
         ]
         due = [pause for pause in pauses if pause is not None]
-        return Again(max(0.0, min(due)), Lane.LOW) if due else None
+        return Again(max(0.0, min(due)), Lane.IDLE) if due else None
+
+    async def _serve(self, actions: Sequence[Action], desired: Desired, observed: Observed) -> None:
+        """Do what traffic depends on."""
+        await self._act(actions, desired, observed)
+        await workers.set_gates(self._tools, self._key, self._memory, desired, observed)
+        await self._tell_ends(observed)
 
     def _observe(self, desired: Desired) -> Observed:
         return observe(
@@ -157,17 +168,6 @@ class Turn:
         secret = vouch.shared_secret(self._tools.key, self._key, self._memory.uid)
         return await vouch.tell(self._memory, observed.workers, self._tools.client, secret)
 
-    async def _make_later(self, children: Sequence[Rendered], held: Mapping[Role, Number]) -> None:
-        """Make what nothing waits for, and write the numbers of pools."""
-
-        async def make(child: Rendered) -> None:
-            if child.wanted.kind is POOLS:
-                await hold_number(self._tools, self._maker, child, held)
-            else:
-                await self._maker.make(child)
-
-        await each((child for child in children if child.later), make)
-
     async def _report(self, desired: Desired, children: Sequence[Rendered]) -> list[float | None]:
         """Write the statuses, by a fresh look; return after how long what is left of them is due."""
         memory, tools = self._memory, self._tools
@@ -186,6 +186,7 @@ class Turn:
             now=workers.stamp(),
             scaled=tools.scaled(self._key),
         )
+        memory.has_served |= report.condition_of(status, "Ready").get("status") == "True"
         place = self._key.namespace, self._key.name
         memory.status, again_s = await writing.write(
             tools.session, tools.cache, LLM_DEPLOYMENTS, place, status, before=before, now=self._now

@@ -77,4 +77,4 @@ class Trials:
             logger.info("%s: %s handed %d bytes to %s", key, action.prefill, handoff.size_bytes, action.decode)
         finally:
             memory.probing.discard(pair)
-            self._add(key, Lane.URGENT)
+            self._add(key, memory.lane(Lane.URGENT))

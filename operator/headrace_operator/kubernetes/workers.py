@@ -10,6 +10,7 @@ from headrace_operator.kubernetes.cache import Key
 from headrace_operator.kubernetes.errors import NotFoundError
 from headrace_operator.kubernetes.few import each
 from headrace_operator.kubernetes.kinds import DEPLOYMENTS, PODS
+from headrace_operator.kubernetes.memory import Memory
 from headrace_operator.kubernetes.objects import DeploymentItem
 from headrace_operator.kubernetes.observe import key_of
 from headrace_operator.kubernetes.tools import Tools
@@ -33,7 +34,7 @@ async def remove(tools: Tools, key: Key, uid: str, pool: PoolKey) -> None:
         await tools.applier.delete(DEPLOYMENTS, item)
 
 
-async def set_gates(tools: Tools, key: Key, desired: Desired, observed: Observed) -> None:
+async def set_gates(tools: Tools, key: Key, memory: Memory, desired: Desired, observed: Observed) -> None:
     """Open and close pods to traffic; while the router ends, its list is left as it is."""
     if desired.router is None and observed.router is not None:
         return
@@ -48,7 +49,10 @@ async def set_gates(tools: Tools, key: Key, desired: Desired, observed: Observed
                 await tools.session.merge(PODS, key.namespace, gate.pod, body, subresource="status", strategic=True),
             )
 
-    await each(gates.changes(pods, endpoints(desired, observed), observed), move)
+    wanted = endpoints(desired, observed)
+    if not memory.has_served:
+        wanted = gates.patient(wanted, memory.probing, observed)
+    await each(gates.changes(pods, wanted, observed), move)
 
 
 def _condition(gate: gates.Gate) -> dict[str, str]:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from headrace_operator.kubernetes.agenda import Agenda, Lane
+from headrace_operator.kubernetes.agenda import PATIENCE_S, Agenda, Lane
 from headrace_operator.kubernetes.queue import ROOM
 
 KEYS = st.sampled_from("abcdef")
@@ -93,12 +93,36 @@ def test_urgent_work_is_taken_before_what_came_earlier() -> None:
 
 
 def test_a_lane_that_is_full_holds_no_other_back() -> None:
-    agenda: Agenda[str] = Agenda({Lane.URGENT: 1, Lane.NORMAL: 1, Lane.LOW: 1})
+    agenda: Agenda[str] = Agenda(dict.fromkeys(Lane, 1))
     for key in "ab":
         agenda.add(key, 0, Lane.URGENT)
     agenda.add("c", 0, Lane.LOW)
 
     assert [agenda.take(0) for _ in range(3)] == [("a", Lane.URGENT), ("c", Lane.LOW), None]
+
+
+def test_idle_work_gives_way_to_all_other_until_its_patience_ends() -> None:
+    agenda: Agenda[str] = Agenda(WIDE)
+    agenda.add("status", 0, Lane.IDLE)
+    agenda.add("new", 0)
+
+    assert [agenda.take(0) for _ in range(2)] == [("new", Lane.NORMAL), None]
+    assert agenda.due_in(0) == PATIENCE_S
+    assert agenda.take(PATIENCE_S - 1) is None
+    assert agenda.take(PATIENCE_S) == ("status", Lane.IDLE)
+
+
+def test_idle_work_begins_when_nothing_else_is_left() -> None:
+    agenda: Agenda[str] = Agenda(WIDE)
+    agenda.add("status", 0, Lane.IDLE)
+    agenda.add("new", 0)
+    agenda.add("later", 0, Lane.LOW, after_s=5)
+    agenda.take(0)
+
+    agenda.finish("new", 1)
+
+    assert agenda.due_in(1) == 0
+    assert agenda.take(1) == ("status", Lane.IDLE)
 
 
 def test_news_that_come_while_a_key_is_worked_on_are_worked_on_once_more() -> None:

@@ -127,6 +127,25 @@ def test_a_field_that_was_changed_or_removed_comes_back_and_fields_of_others_cau
     run(main())
 
 
+def test_a_port_that_somebody_moved_comes_back(bench: Callable[..., Any], kubectl: Kubectl) -> None:
+    async def main() -> None:
+        async with bench() as made:
+            port = {"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}
+            service = made.manifest(kind="Service", spec={"ports": [port], "selector": {"a": "b"}})
+            await made.ensure(service)
+            change = '[{"op": "replace", "path": "/spec/ports/0/port", "value": 81}]'
+            kubectl("-n", made.namespace, "patch", "service", "one", "--type=json", "-p", change)
+            await eventually(lambda: not made.applier.is_fresh(Wanted.of(service)))
+
+            await made.ensure(service)
+
+            found = await made.session.read_whole(SERVICES, made.namespace, "one")
+            assert found["spec"]["ports"] == [port]
+            assert found["spec"]["clusterIP"]
+
+    run(main())
+
+
 def test_an_object_that_was_deleted_is_made_again(bench: Callable[..., Any], kubectl: Kubectl) -> None:
     async def main() -> None:
         async with bench() as it:

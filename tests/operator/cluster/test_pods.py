@@ -1,6 +1,7 @@
 """What a pod's report means for the worker in it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from headrace_operator.kubernetes.objects import PodItem
 from headrace_operator.kubernetes.pods import failure_of, has_ended, incarnation_of, phase_of, url_of, worker_of
 from headrace_operator.kubernetes.relevance import lane_of
 from headrace_operator.kubernetes.vouch import ended_prefill
-from headrace_operator.observed import Endpoint, Observed, Phase
+from headrace_operator.observed import Endpoint, Observed, Pair, Phase
 
 
 def pod(
@@ -170,6 +171,17 @@ def test_a_gate_is_written_when_it_must_change_and_only_then() -> None:
     assert gates.changes([gate("False", "NotVerified", "")], [], seen(opened)) == []
 
 
+def test_before_the_first_request_a_trial_that_runs_is_waited_for() -> None:
+    bare = pod(container=RUNNING, conditions={"ContainersReady": "True"})
+    pairs = [Pair("u1/0", "u2/0")]
+
+    assert gates.patient([endpoint()], pairs, seen(bare)) == ()
+    assert gates.patient([endpoint()], [], seen(bare)) == (endpoint(),)
+    assert gates.patient([endpoint()], pairs, seen(bare, "u1/0")) == (endpoint(),)
+    already = replace(seen(bare), routed=(endpoint(),))
+    assert gates.patient([endpoint()], pairs, already) == (endpoint(),)
+
+
 def test_a_gate_that_was_opened_for_an_earlier_start_proves_nothing_of_this_one() -> None:
     stale = gate("True", gates.VERIFIED, "incarnation u1/4")
 
@@ -188,7 +200,7 @@ def test_a_gate_that_somebody_else_opened_proves_nothing() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "lane"),
     [
-        (None, pod(phase="Pending", ip=""), Lane.LOW),
+        (None, pod(phase="Pending", ip=""), Lane.IDLE),
         (None, pod(container=RUNNING, conditions={"ContainersReady": "True"}), Lane.URGENT),
         (pod(phase="Pending", ip=""), pod(phase="Running", ip=""), None),
         (pod(container=RUNNING), pod(container=RUNNING, conditions={"ContainersReady": "True"}), Lane.URGENT),

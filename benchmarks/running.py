@@ -1,0 +1,107 @@
+"""The operator as a process of its own, with its own counts: who is measured."""
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+import psutil
+from e2e.cluster.api import ApiCluster
+from e2e.cluster.processes import free_ports
+
+from headrace_operator.objects.site import Site
+
+_IDLE_S: Final = 300.0
+_READS: Final = frozenset({"watch", "list", "get"})
+_MAKING: Final = frozenset({"apply", "post"})
+
+
+@dataclass(slots=True)
+class Operator:
+    """The operator as a process, with its own counts."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+    def leads(self) -> bool:
+        """Return whether it answers and acts."""
+        with contextlib.suppress(httpx.TransportError):
+            return "\nheadrace_operator_leader 1.0" in self.page()
+        return False
+
+    def page(self) -> str:
+        """Return its page of metrics."""
+        return httpx.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False).text
+
+    def spent_s(self) -> float:
+        """Return its processor time so far, user and system."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
+
+    def memory_mb(self) -> float:
+        """Return its resident memory in 10^6 bytes."""
+        return psutil.Process(self.process.pid).memory_info().rss / 1e6
+
+    def calls(self) -> Counter[str]:
+        """Return how many calls it made so far, watches and the Lease left out, by what they are for."""
+        found: Counter[str] = Counter()
+        for line in self.page().splitlines():
+            if line.startswith("headrace_operator_api_calls_total{"):
+                labels, _, value = line.rpartition(" ")
+                verb = labels.partition('verb="')[2].partition('"')[0]
+                kind = labels.partition('resource="')[2].partition('"')[0]
+                if kind != "leases" and verb not in {"watch", "list"}:
+                    found[_purpose(verb, kind)] += round(float(value))
+        return found
+
+    async def idle(self) -> None:
+        """Wait until it has made no call for a second."""
+        before, calm = -1, 0
+        async with asyncio.timeout(_IDLE_S):
+            while calm < 4:
+                await asyncio.sleep(0.25)
+                now = self.calls().total()
+                before, calm = now, calm + 1 if now == before else 0
+
+    def writes(self) -> int:
+        """Return how many calls it made so far that may change something."""
+        return sum(count for purpose, count in self.calls().items() if purpose != "looks")
+
+
+def _purpose(verb: str, kind: str) -> str:
+    if verb in _READS:
+        return "looks"
+    if kind == "pods":
+        return "gates of pods"
+    if verb == "scale":
+        return "numbers of pools"
+    return "objects" if verb in {*_MAKING, "delete"} and kind != "events" else "statuses and events"
+
+
+@contextlib.contextmanager
+def operator(cluster: ApiCluster, folder: Path, site: Site) -> Iterator[Operator]:
+    """Run the operator against the cluster."""
+    log, port = folder / "operator.log", free_ports(1)[0]
+    command = [sys.executable, "-m", "headrace_operator", "--kubeconfig", str(cluster.kubeconfig)]
+    command += ["--worker-image", site.worker_image, "--router-image", site.router_image]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--operator-namespace", "default", "--gpus", "no"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+        try:
+            found, deadline = Operator(process, port), time.monotonic() + 60
+            while not found.leads():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"the operator did not start:\n{log.read_text()[-2000:]}")
+                time.sleep(0.05)
+            yield found
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
