@@ -18,6 +18,7 @@ EVERYTHING: Final[Object] = {
         "replicas": 3,
         "logLevel": "debug",
         "gpus": "present",
+        "scalingIntervalSeconds": 15,
         "keySecret": "our-key",
         "resources": {"requests": {"cpu": 1}, "limits": {"cpu": "2", "memory": "1Gi"}},
         "nodeSelector": {"kubernetes.io/os": "linux"},
@@ -36,7 +37,10 @@ EVERYTHING: Final[Object] = {
         "podAnnotations": {"example.com/note": "operator"},
     },
     "serviceAccount": {"name": "operator", "annotations": {"example.com/identity": "operator"}},
-    "networkPolicy": {"scrapers": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}]},
+    "networkPolicy": {
+        "scrapers": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
+        "scalers": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}],
+    },
     "monitors": {"create": "always", "interval": "15s", "labels": {"release": "prometheus"}},
     "download": {
         "proxy": {"http": "http://p:3128", "https": "http://p:3129", "none": ".example.com,10.0.0.0/8"},

@@ -134,6 +134,8 @@ def test_the_operator_is_told_what_the_values_say(everything: list[Object], name
         gpus="yes",
         key_file="/etc/headrace/key/key",
         lease_name="serving-operator",
+        scaler_service="serving-operator-scaler",
+        scaling_interval_s=15,
         log_level="debug",
         identity="fixed",
     )
@@ -149,14 +151,39 @@ def test_workers_let_the_operator_in(default: list[Object]) -> None:
 
 def test_the_port_that_the_operator_listens_on_is_probed_served_and_let_in(default: list[Object]) -> None:
     (container,) = pick(default, "Deployment", "headrace-operator")["spec"]["template"]["spec"]["containers"]
-    assert container["ports"] == [{"name": "http", "containerPort": told(default).port}]
+    assert {"name": "http", "containerPort": told(default).port} in container["ports"]
     assert told(default).host == "0.0.0.0"
     for probe in ("livenessProbe", "readinessProbe"):
         assert container[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
     (port,) = pick(default, "Service", "headrace-operator")["spec"]["ports"]
     assert port["targetPort"] == "http"
-    (rule,) = pick(default, "NetworkPolicy", "headrace-operator")["spec"]["ingress"]
+    rule, _ = pick(default, "NetworkPolicy", "headrace-operator")["spec"]["ingress"]
     assert rule["ports"] == [{"protocol": "TCP", "port": "http"}]
+
+
+def test_keda_reaches_the_operator_that_leads(default: list[Object], everything: list[Object]) -> None:
+    settings, service = told(default), pick(default, "Service", "headrace-operator-scaler")
+    assert settings.scaler_service == service["metadata"]["name"]
+    assert "selector" not in service["spec"]
+    site = settings.site(NAMESPACE)
+    ports = {one["name"]: one["port"] for one in service["spec"]["ports"]}
+    assert site.scaler_address == f"headrace-operator-scaler.{NAMESPACE}.svc:{ports['grpc']}"
+    assert site.scaler_url == f"http://headrace-operator-scaler.{NAMESPACE}.svc:{ports['http']}"
+    (container,) = pick(default, "Deployment", "headrace-operator")["spec"]["template"]["spec"]["containers"]
+    assert {one["name"]: one["containerPort"] for one in container["ports"]} == ports
+    told_by = {one["name"]: one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"]}
+    environment = {name: f"value of {path}" for name, path in told_by.items()}
+    pod = parse_settings([], environment)
+    assert (pod.pod, pod.pod_uid, pod.pod_ip) == (
+        "value of metadata.name",
+        "value of metadata.uid",
+        "value of status.podIP",
+    )
+    _, rule = pick(default, "NetworkPolicy", "headrace-operator")["spec"]["ingress"]
+    assert rule == {"ports": [{"protocol": "TCP", "port": "grpc"}], "from": [{"namespaceSelector": {}}]}
+    _, rule = pick(everything, "NetworkPolicy", "serving-operator")["spec"]["ingress"]
+    assert rule["from"] == EVERYTHING["networkPolicy"]["scalers"]
+    assert [one["port"] for one in rule["ports"]] == ["grpc", "http"]
 
 
 def test_no_variable_of_a_service_reaches_a_pod(everything: list[Object]) -> None:
@@ -186,7 +213,7 @@ def test_selectors_find_their_pods_and_no_others(request: pytest.FixtureRequest,
 
 
 def test_scrapers_and_the_test_reach_the_operator_where_scrapers_are_named(everything: list[Object]) -> None:
-    (rule,) = pick(everything, "NetworkPolicy", "serving-operator")["spec"]["ingress"]
+    rule, _ = pick(everything, "NetworkPolicy", "serving-operator")["spec"]["ingress"]
     test = pods(everything)["Pod/serving-test-operator"]["metadata"]["labels"]
     assert selected(rule["from"][0]["podSelector"], test)
     assert rule["from"][1:] == EVERYTHING["networkPolicy"]["scrapers"]

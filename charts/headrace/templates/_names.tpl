@@ -9,6 +9,11 @@
 {{ include "headrace.fullname" . }}-operator
 {{- end -}}
 
+{{/* Name of the Service by which KEDA reaches the operator that leads. */}}
+{{- define "headrace.scaler" -}}
+{{ include "headrace.operator" . }}-scaler
+{{- end -}}
+
 {{/* Name of the operator's account. */}}
 {{- define "headrace.account" -}}
 {{- default (.Values.serviceAccount.create | ternary (include "headrace.operator" .) "default") .Values.serviceAccount.name -}}
