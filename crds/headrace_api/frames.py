@@ -57,6 +57,13 @@ class FrameHead(msgspec.Struct, array_like=True, frozen=True):
     """On the first frame: the worker that prefilled, as in the header `x-headrace-prefill`."""
     cached_tokens: int = 0
     """With a choice's first token: prompt tokens that were not computed for it. A replay states the same `usage`."""
+    prompt_tokens: int = 0
+    """With the first token of a prompt's first choice: how long the prompt is."""
+    prefill_s: float = 0.0
+    """GPU-seconds since the choice's previous frame that went into its prompt, here and at the prefill worker: its
+    share of the steps that computed it. Workers that do not measure it leave 0."""
+    decode_s: float = 0.0
+    """The same for its generated tokens."""
 
 
 class Resume(msgspec.Struct, array_like=True, frozen=True):

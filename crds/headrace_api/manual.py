@@ -9,6 +9,7 @@ from headrace_api.names import API_VERSION
 from headrace_api.resources.kv import RDMA_PATTERN
 from headrace_api.resources.labels import LABEL_PATTERN, NAME_PATTERN, OBJECT_PATTERN, VALUE_PATTERN
 from headrace_api.resources.model import MODEL_URI_PATTERN
+from headrace_api.resources.money import CURRENCY_PATTERN, TENANT_PATTERN
 from headrace_api.resources.percent import PERCENT_PATTERN
 from headrace_api.resources.quantity import AMOUNT_PATTERN, DURATION_PATTERN, QUANTITY_PATTERN
 from headrace_api.resources.scaling import ADDRESS_PATTERN, RATIO_PATTERN
@@ -24,6 +25,7 @@ what holds then. Unknown fields are refused. `kubectl explain llm.spec.kv` shows
 """
 _WORDS: Final[Mapping[str, str]] = {
     ADDRESS_PATTERN: "`http://` or `https://`, a host, perhaps a port and a path",
+    CURRENCY_PATTERN: "three capital letters",
     AMOUNT_PATTERN: "such as `2`, `500m`, `1.5Gi`",
     DURATION_PATTERN: "such as `500ms`, `30s`, `1h30m`",
     LABEL_PATTERN: "lower-case letters, digits, dashes",
@@ -34,6 +36,7 @@ _WORDS: Final[Mapping[str, str]] = {
     QUANTITY_PATTERN: "such as `1048576`, `512Mi`, `2G`",
     RATIO_PATTERN: "two whole numbers, such as `1:3`",
     RDMA_PATTERN: "`domain/name`",
+    TENANT_PATTERN: "letters, digits, dashes, points, underscores, `@`",
     VALUE_PATTERN: "letters, digits, dashes, points, underscores",
 }
 """What a pattern says, for people."""

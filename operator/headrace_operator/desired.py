@@ -83,6 +83,10 @@ class Router:
     """The front door; `serves` names the deployments behind it."""
 
     serves: frozenset[DeploymentName]
+    books: str | None = None
+    """Prices and budgets as JSON (`RouterSpec.books_json`); None where none are kept."""
+    keys_file: str | None = None
+    ledger_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

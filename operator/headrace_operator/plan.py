@@ -105,4 +105,22 @@ def _router(routers: Sequence[LLMRouter], names: Sequence[DeploymentName]) -> Ro
                 f"tier {tier.name} of LLMRouter {routers[0].metadata.name} names deployment {tier.deployment}, "
                 f"which is in none of the files; there are {', '.join(names)}"
             )
-    return Router(frozenset(DeploymentName(tier.deployment) for tier in routers[0].spec.tiers))
+    return _with_books(routers[0], frozenset(DeploymentName(tier.deployment) for tier in routers[0].spec.tiers))
+
+
+def _with_books(router: LLMRouter, serves: frozenset[DeploymentName]) -> Router:
+    """Return the router with its prices, keys and ledger; raise PlanError where those lie in a cluster."""
+    spec = router.spec
+    if not spec.keeps_books:
+        return Router(serves)
+    auth, ledger = spec.auth, spec.ledger
+    if auth is not None and auth.keys_file is None:
+        raise PlanError(f"LLMRouter {router.metadata.name} has its keys in a Secret; local mode needs auth.keysFile")
+    if ledger is not None and ledger.file is None:
+        raise PlanError(f"LLMRouter {router.metadata.name} has its ledger in a cluster; local mode needs ledger.file")
+    return Router(
+        serves,
+        spec.books_json(),
+        None if auth is None else auth.keys_file,
+        None if ledger is None else ledger.file,
+    )

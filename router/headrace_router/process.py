@@ -18,6 +18,8 @@ from headrace_router.ticking import every
 logger = logging.getLogger(__name__)
 
 SWEEP_S = 0.25
+POLL_S = 1.0
+"""Between two looks at the key file."""
 WAKE_S = 0.05
 BACKLOG = 4096
 
@@ -64,6 +66,7 @@ class RouterProcess:
                 tasks.create_task(self.discovery.run()),
                 tasks.create_task(every(WAKE_S, router.wake)),
                 tasks.create_task(every(SWEEP_S, router.sweep)),
+                *([tasks.create_task(every(POLL_S, router.book.poll))] if router.book is not None else []),
             ]
             await self._stopping.wait()
             server.close()
@@ -71,6 +74,8 @@ class RouterProcess:
             for task in ticking:
                 task.cancel()
         await router.pool.close()
+        if router.book is not None:
+            router.book.close()
 
     async def _drain(self) -> None:
         """Let running requests finish, up to the deadline or a second stop."""

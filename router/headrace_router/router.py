@@ -14,10 +14,14 @@ from headrace_router.admin.models import model_card, model_list
 from headrace_router.admin.waiting import Polls, parse_seconds
 from headrace_router.choose.prefix import chain
 from headrace_router.choose.score import Costs
+from headrace_router.cost.account import Account
+from headrace_router.cost.book import Book
+from headrace_router.cost.estimate import Terms
+from headrace_router.cost.tenants import ANYBODY, Tenant
 from headrace_router.discovery.registry import Deployment, Member, Registry
 from headrace_router.discovery.worker import Worker
 from headrace_router.errors import ClientError
-from headrace_router.openai.peek import Peek, peek_chat, peek_completion, splice_seed
+from headrace_router.openai.peek import Peek, peek_chat, peek_completion, peek_sizes, splice_seed
 from headrace_router.placement import Placement, Placer
 from headrace_router.server.answer import JSON, Answer
 from headrace_router.server.call import Call
@@ -27,7 +31,7 @@ from headrace_router.server.hold import Hold
 from headrace_router.server.http import Request, forwarded
 from headrace_router.server.identity import Identity, random_identity, repeatable_identity
 from headrace_router.server.pool import Pool
-from headrace_router.settings import RouterSettings
+from headrace_router.settings import RouterSettings, read_spec
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +42,13 @@ _PEEKS: dict[bytes, Callable[[bytes], Peek]] = {
     b"/v1/chat/completions": peek_chat,
     b"/v1/completions": peek_completion,
 }
+_FIELDS = {405: b"allow: POST\r\n", 401: b"www-authenticate: Bearer\r\n"}
 _TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 _MODELS = b"/v1/models"
+_OPEN = frozenset((b"/health", b"/metrics", b"/waiting"))
+"""Answered without an API key."""
+_HIDDEN = b"authorization"
+"""Not forwarded where it holds a key of ours: workers have no use for it."""
 
 
 class Router:
@@ -65,6 +74,8 @@ class Router:
         self.draining = False
         # Not the loop's clock: uvloop's stands still within one turn and counts whole milliseconds.
         self.now_s = time.monotonic
+        spec = read_spec(settings)
+        self.book = None if spec is None else Book(spec, settings, loop)
         self._started = int(time.time())
         self._random = random.Random()  # noqa: S311 - ids and seeds need to differ, not to be secret
 
@@ -74,22 +85,26 @@ class Router:
         """Begin to answer a request; None when it is answered already."""
         request = answer.request
         identity = random_identity(_given_id(request), self._random.getrandbits(191))
+        account = None
         try:
+            tenant = self._tenant(request)
             if _KEY in request.own:
-                tenant = _authorization(request)
-                identity = repeatable_identity(tenant, request.own[_KEY], request.path, request.body)
+                who = _authorization(request) if tenant is ANYBODY else tenant.key.encode()
+                identity = repeatable_identity(who, request.own[_KEY], request.path, request.body)
             peek = _PEEKS.get(request.path)
             if peek is None:
                 return self._serve_own(answer, identity.request_id)
             if request.method != b"POST":
                 raise _not_allowed(request)
-            call = self._call(request, peek(request.body), identity)
+            call = self._call(request, peek(request.body), identity, tenant)
+            if self.book is not None:
+                account = self._account(self.book, request, call, tenant)
         except ClientError as error:
             self.metrics.refused(error.status)
-            allow = b"allow: POST\r\n" if error.status == 405 else b""
+            allow = _FIELDS.get(error.status, b"")
             answer.error(error, allow + _id_line(identity.request_id))
             return None
-        exchange = Exchange(self, answer, call)
+        exchange = Exchange(self, answer, call, account)
         exchange.start()
         return exchange
 
@@ -98,7 +113,7 @@ class Router:
         path = request.path
         fields = _id_line(request_id)
         is_model = path.startswith(_MODELS + b"/")
-        if path not in (b"/health", b"/metrics", b"/waiting", _MODELS) and not is_model:
+        if path not in _OPEN and path != _MODELS and not is_model:
             raise ClientError(f"There is nothing at {path.decode('ascii', 'replace')}.", status=404, code="not_found")
         if request.method not in (b"GET", b"HEAD"):
             answer.error(_not_allowed(request), b"allow: GET, HEAD\r\n" + fields)
@@ -106,7 +121,7 @@ class Router:
             status, body = health(self.registry, draining=self.draining)
             answer.whole(status, JSON + fields, body)
         elif path == b"/metrics":
-            answer.whole(200, _TEXT + fields, self.metrics.render(self._workers(), self._waiting()))
+            answer.whole(200, _TEXT + fields, self._scrape())
         elif path == b"/waiting":
             seconds = 0.0 if self.draining else parse_seconds(request.query)
             return self._polls.ask(answer, fields, now_s=self.now_s(), seconds=seconds)
@@ -118,7 +133,20 @@ class Router:
             answer.whole(200, JSON + fields, model_card(name, self._started))
         return None
 
-    def _call(self, request: Request, peek: Peek, identity: Identity) -> Call:
+    def _tenant(self, request: Request) -> Tenant:
+        """Return who asks; raise ClientError 401. What probes and scrapers read needs no key."""
+        book = self.book
+        if book is None or book.keys is None or request.path in _OPEN:
+            return ANYBODY
+        return book.tenant(_authorization(request))
+
+    def _account(self, book: Book, request: Request, call: Call, tenant: Tenant) -> Account:
+        sizes = peek_sizes(request.body)
+        terms = Terms(len(request.body), sizes.limit, 1 if sizes.n is None else sizes.n)
+        names = (call.entry_id.decode(), call.request_id.decode())
+        return book.open(tenant, call.model, terms, names)
+
+    def _call(self, request: Request, peek: Peek, identity: Identity, tenant: Tenant) -> Call:
         deployment = self._deployment(peek.model)
         assert peek.model is not None
         hashes: tuple[int, ...] = ()
@@ -131,12 +159,13 @@ class Router:
             model=peek.model,
             stream=peek.stream is True,
             body=request.body if peek.seeded else splice_seed(request.body, identity.seed),
-            forwarded=forwarded(request),
+            forwarded=forwarded(request, hide=_HIDDEN if tenant is not ANYBODY else None),
             request_id=identity.request_id,
             entry_id=identity.entry_id,
             created=int(time.time()),
             hashes=hashes,
             prompt_bytes=prompt_bytes,
+            told=b"" if self.book is None else self.book.told(peek.model),
         )
 
     def _deployment(self, model: str | None) -> Deployment:
@@ -196,6 +225,10 @@ class Router:
         for client in list(self.clients):
             client.sweep(now_s)
         self.pool.sweep(now_s)
+
+    def _scrape(self) -> bytes:
+        costs = () if self.book is None else self.book.metrics()
+        return self.metrics.render(self._workers(), self._waiting(), costs)
 
     def _waiting(self) -> dict[str, int]:
         return dict.fromkeys(self.registry.deployments, 0) | self.hold.counts()

@@ -2,12 +2,16 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from headrace_api.resources.router import RouterSpec, Tier
 from headrace_router.discovery.source import parse_source
 from headrace_router.errors import SettingsError
+
+_UNPRICED = RouterSpec(tiers=(Tier(name="any", deployment="any"),))
 
 
 class RouterSettings(BaseModel):
@@ -26,6 +30,13 @@ class RouterSettings(BaseModel):
     """The way to the cluster for `kubernetes:`; default: the pod's service account, outside of pods KUBECONFIG."""
     ready_file: str | None = None
     """Where to write `{"url": …, "pid": …}` once the router listens."""
+    spec: str | None = None
+    """The `spec` of the LLMRouter as JSON, or a file with it: tiers with their prices, currency, budgets. Default: no
+    prices."""
+    keys: str | None = None
+    """File of API keys; requests without one of them are refused with 401. Default: everybody may send requests."""
+    ledger: str | None = None
+    """Where costs are written down: `sqlite:PATH`, or `postgres:PATH`, a file with a connection string."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
     """Largest request body; a larger one is answered with 413."""
     max_header_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024
@@ -62,6 +73,25 @@ class RouterSettings(BaseModel):
     """Score: milliseconds for each KiB of prompt text whose KV a worker holds for running requests."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe messages to log."""
+
+
+def read_spec(settings: RouterSettings) -> RouterSpec | None:
+    """Return what the spec file says, or one without prices where only keys or a ledger are given; None without all.
+
+    Raises:
+        SettingsError: the file cannot be read, or says nonsense.
+    """
+    if settings.spec is None:
+        return None if settings.keys is None and settings.ledger is None else _UNPRICED
+    try:
+        given = settings.spec if settings.spec.startswith("{") else Path(settings.spec).read_bytes()
+        return RouterSpec.model_validate_json(given, strict=False)
+    except OSError as error:
+        raise SettingsError(f"--spec {settings.spec} cannot be read: {error.strerror or error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"--spec: {place or 'the whole'}: {first['msg']}") from error
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -126,3 +126,27 @@ def test_the_examples_make_plans() -> None:
 def test_all_workers_load_the_files_that_were_downloaded() -> None:
     desired = with_models(planned(deployment()), {"hf://a/b": "file:///cache/b"})
     assert {pool.template.model for pool in desired.pools} == {"file:///cache/b"}
+
+
+MONEY = "currency: EUR, auth: {keysFile: keys.yaml}, ledger: {file: ledger.db}"
+
+
+def test_prices_keys_and_ledger_reach_the_local_router() -> None:
+    front = router("front", "a").replace("spec: {", f"spec: {{{MONEY}, ")
+    made = planned(deployment("a"), front).router
+    assert made is not None
+    assert made.books is not None
+    assert '"currency":"EUR"' in made.books
+    assert (made.keys_file, made.ledger_file) == ("keys.yaml", "ledger.db")
+    plain = planned(deployment("a"), router("front", "a")).router
+    assert plain is not None
+    assert plain.books is None
+
+
+@pytest.mark.parametrize(
+    ("money", "said"),
+    [("auth: {keysSecret: k}", "needs auth.keysFile"), ("ledger: {claim: c}", "needs ledger.file")],
+)
+def test_money_that_lies_in_a_cluster_is_refused_locally(money: str, said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        planned(deployment("a"), router("front", "a").replace("spec: {", f"spec: {{{money}, "))

@@ -96,6 +96,8 @@ class FakeWorker:
         self.sent_bytes = 0
         self.prefill = "local"
         self.cached_tokens = 0
+        self.metered: tuple[float, float] | None = None
+        """State usage, and GPU-seconds: of the prompt, and of each token."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -205,13 +207,27 @@ class FakeWorker:
     def _frame(self, seen: Seen, index: int) -> bytes:
         text = words(self.count)[index] + "x" * self.padding
         payload = f"data: {text}\n\n".encode() if seen.fields.get("stream") else b""
-        prefill = self.prefill if index == 0 else None
-        return encode_frame(FrameHead(tokens=(Token(index, -0.5, 0.1),), prefill=prefill), payload)
+        first = index == 0
+        prefill_s, decode_s = self.metered or (0.0, 0.0)
+        replayed = seen.resume is not None and index == sum(len(decode_head(head).tokens) for head in seen.resume.heads)
+        head = FrameHead(
+            tokens=(Token(index, -0.5, 0.1),),
+            prefill=self.prefill if first else None,
+            prompt_tokens=100 if first and self.metered else 0,
+            cached_tokens=self.cached_tokens if first else 0,
+            prefill_s=prefill_s if first or replayed else 0.0,
+            decode_s=decode_s,
+        )
+        return encode_frame(head, payload)
 
     def _final(self, seen: Seen) -> bytes:
         usage = Usage(100, self.count, self.cached_tokens)
-        whole = json.dumps({"text": "".join(words(self.count))}).encode()
-        payload = b"data: [DONE]\n\n" if seen.fields.get("stream") else whole
+        told = {"usage": {"prompt_tokens": 100, "completion_tokens": self.count}} if self.metered else {}
+        whole = json.dumps({"text": "".join(words(self.count))} | told).encode()
+        event = f"data: {json.dumps({'choices': []} | told)}\n\n".encode()
+        asked = told and seen.fields.get("stream_options", {}).get("include_usage")
+        done = (event if asked else b"") + b"data: [DONE]\n\n"
+        payload = done if seen.fields.get("stream") else whole
         return encode_frame(FrameHead(finish="stop", final=True, usage=usage), payload)
 
 

@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from headrace_api.resources.labels import DnsLabel, Name
 from headrace_api.resources.meta import Part, Resource
+from headrace_api.resources.money import Auth, Budget, Currency, Ledger, Price
+from headrace_api.resources.rules import Rule
 from headrace_api.resources.status import RouterStatus
 
 
@@ -16,10 +18,21 @@ class Tier(Part):
     """Name of the tier, unique in the router."""
     deployment: Name = Field(examples=["smollm2"])
     """`metadata.name` of the LLMDeployment that serves this tier."""
+    price: Price | None = Field(default=None, examples=[{"gpuHour": 2.5}])
+    """What this tier costs. Left out: nothing, and its answers say so."""
 
 
 class RouterSpec(Part):
     """Which deployments the router serves."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.ledger) || has(self.ledger.postgresSecret) || self.replicas == 1",
+            lambda spec: spec.ledger is None or spec.ledger.postgres_secret is not None or spec.replicas == 1,
+            "several replicas cannot share a ledger in SQLite; use ledger.postgresSecret, or one replica",
+            "replicas",
+        ),
+    )
 
     tiers: tuple[Tier, ...] = Field(
         min_length=1,
@@ -31,11 +44,38 @@ class RouterSpec(Part):
     """The deployments behind this router; it serves no others."""
     replicas: int = Field(default=1, ge=1, le=64, examples=[2])
     """Number of router pods; any of them takes any request. Local mode starts one process."""
+    currency: Currency = Field(default="USD", examples=["EUR"])
+    """ISO 4217 code of all prices and budgets."""
+    auth: Auth | None = Field(default=None, examples=[{"keysSecret": "headrace-keys"}])
+    """Who may send requests. Left out: everybody, without a key."""
+    ledger: Ledger | None = Field(default=None, examples=[{"file": "ledger.db"}])
+    """Where each request's cost is written down. Left out: nowhere; answers still state it."""
+    budgets: tuple[Budget, ...] = Field(
+        default=(),
+        max_length=256,
+        strict=False,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        examples=[[{"name": "search-monthly", "scope": "team", "of": "search", "hard": 100}]],
+    )
+    """What keys, teams and organisations may spend; a request counts in each budget that it falls under. Local mode and
+    a single replica hold them exactly; they need `auth`, and a ledger to outlive a restart."""
+
+    @property
+    def keeps_books(self) -> bool:
+        """Whether anything of money is asked for."""
+        return any((self.auth, self.ledger, self.budgets, *(tier.price for tier in self.tiers)))
+
+    def books_json(self) -> str:
+        """Return what a router reads of it, as JSON that changes only with it."""
+        kept = {"tiers", "currency", "ledger", "budgets"}
+        return self.model_dump_json(by_alias=True, exclude_none=True, include=kept)
 
     @model_validator(mode="after")
     def _name_tiers_apart(self) -> Self:
         if len({tier.name for tier in self.tiers}) < len(self.tiers):
             raise ValueError("two tiers have the same name; give each its own")
+        if len({budget.name for budget in self.budgets}) < len(self.budgets):
+            raise ValueError("two budgets have the same name; give each its own")
         return self
 
 

@@ -32,7 +32,17 @@ class RouterChild(Child):
             *("--port", str(self._port)),
             *("--discovery", f"file:{self._discovery}"),
             *("--ready-file", str(ready_file)),
+            *self._books(),
         )
+
+    def _books(self) -> Sequence[str]:
+        """Return what a router that keeps books is told; paths are the user's, relative to where it all began."""
+        router = self.router
+        if router.books is None:
+            return ()
+        keys = () if router.keys_file is None else ("--keys", str(Path(router.keys_file).absolute()))
+        ledger = () if router.ledger_file is None else ("--ledger", f"sqlite:{Path(router.ledger_file).absolute()}")
+        return ("--spec", router.books, *keys, *ledger)
 
     def ended(self) -> None:
         """Nobody waits for news of a router's end; clients connect again."""

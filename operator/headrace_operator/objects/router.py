@@ -3,7 +3,9 @@
 import math
 from typing import Final
 
+from headrace_api.resources.router import RouterSpec
 from headrace_operator.objects import labels, names, placement, security
+from headrace_operator.objects.books import Books, books
 from headrace_operator.objects.images import image_fields, pull_secrets
 from headrace_operator.objects.owner import Manifest, Owner
 from headrace_operator.objects.site import Site
@@ -38,7 +40,13 @@ def router_binding(owner: Owner) -> Manifest:
 
 
 def router_deployment(
-    owner: Owner, deployments: tuple[str, ...], site: Site, *, replicas: int, drain_s: float = DRAIN_S
+    owner: Owner,
+    deployments: tuple[str, ...],
+    site: Site,
+    *,
+    replicas: int,
+    drain_s: float = DRAIN_S,
+    spec: RouterSpec | None = None,
 ) -> Manifest:
     """Return the Deployment of a router.
 
@@ -48,7 +56,9 @@ def router_deployment(
         site: see there.
         replicas: number of routers.
         drain_s: how long running requests may take to finish once a router is to end.
+        spec: of the LLMRouter, whose prices, keys, budgets and ledger it keeps.
     """
+    kept = books(spec)
     selector = labels.select_application(owner, labels.ROUTER)
     pod = {
         "serviceAccountName": names.router(owner.name),
@@ -58,17 +68,23 @@ def router_deployment(
         "terminationGracePeriodSeconds": _LEAVE_S + math.ceil(drain_s) + _EXIT_S,
         **pull_secrets(site),
         **placement.apart(selector),
-        "containers": [_container(_arguments(owner, deployments, drain_s), site)],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "containers": [_container([*_arguments(owner, deployments, drain_s), *kept.arguments], site, kept)],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *kept.volumes],
     }
-    spec = {
+    template = {
         "replicas": replicas,
         "revisionHistoryLimit": 2,
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "strategy": _strategy(alone=kept.alone),
         "selector": {"matchLabels": selector},
         "template": {"metadata": {"labels": _labels(owner)}, "spec": pod},
     }
-    return owner.manifest("Deployment", "apps/v1", names.router(owner.name), _labels(owner), spec=spec)
+    return owner.manifest("Deployment", "apps/v1", names.router(owner.name), _labels(owner), spec=template)
+
+
+def _strategy(*, alone: bool) -> Manifest:
+    if alone:
+        return {"type": "Recreate"}
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
 
 def _labels(owner: Owner) -> dict[str, str]:
@@ -85,7 +101,7 @@ def _arguments(owner: Owner, deployments: tuple[str, ...], drain_s: float) -> li
     ]
 
 
-def _container(arguments: list[str], site: Site) -> Manifest:
+def _container(arguments: list[str], site: Site, kept: Books) -> Manifest:
     alive: Manifest = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
     return {
         "name": "router",
@@ -99,5 +115,5 @@ def _container(arguments: list[str], site: Site) -> Manifest:
         "readinessProbe": {**alive, "periodSeconds": 1, "failureThreshold": 3},
         "livenessProbe": {**alive, "periodSeconds": 10, "failureThreshold": 6},
         "lifecycle": {"preStop": {"sleep": {"seconds": _LEAVE_S}}},
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  # likewise
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *kept.mounts],  # noqa: S108  # likewise
     }

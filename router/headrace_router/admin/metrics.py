@@ -73,12 +73,15 @@ class Metrics:
         """Note a request that never had a worker; its duration would only blur the others."""
         self._refused[status] += 1
 
-    def render(self, workers: Mapping[tuple[str, str], int], held: Mapping[str, int]) -> bytes:
+    def render(
+        self, workers: Mapping[tuple[str, str], int], held: Mapping[str, int], costs: Iterable[str] = ()
+    ) -> bytes:
         """Return the text of a scrape.
 
         Args:
             workers: how many may be chosen now, by model and role.
             held: how many requests wait for a worker now, by model.
+            costs: samples of the books.
         """
         lines: list[str] = []
         models = [(f'model="{_escape(model)}"', figures) for model, figures in sorted(self._models.items())]
@@ -103,6 +106,7 @@ class Metrics:
         _family(lines, names.ROUTER_REQUEST_SECONDS, "histogram", "From the whole request to the answer's last byte.")
         for label, figures in models:
             lines += figures.duration.lines(names.ROUTER_REQUEST_SECONDS, label)
+        lines += costs
         return ("\n".join(lines) + "\n").encode()
 
 

@@ -36,6 +36,19 @@ class Peek(msgspec.Struct, kw_only=True):
         raise NotImplementedError
 
 
+class Sizes(msgspec.Struct):
+    """What a request says about how long its answer may be; read only where somebody counts the cost."""
+
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n: int | None = None
+
+    @property
+    def limit(self) -> int | None:
+        """Most tokens of one choice; None where the request does not say."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+
 class _Chat(Peek, kw_only=True):
     messages: list[_Message]
     tools: msgspec.Raw = _NOTHING
@@ -55,9 +68,10 @@ class _Completion(Peek, kw_only=True):
         return bytes(self.prompt)
 
 
-_Request = TypeVar("_Request", _Chat, _Completion)
+_Request = TypeVar("_Request", _Chat, _Completion, Sizes)
 
 _decode_chat = msgspec.json.Decoder(_Chat).decode
+_decode_sizes = msgspec.json.Decoder(Sizes).decode
 _decode_completion = msgspec.json.Decoder(_Completion).decode
 
 
@@ -69,6 +83,11 @@ def peek_chat(body: bytes) -> Peek:
 def peek_completion(body: bytes) -> Peek:
     """Read a completion request; raise ClientError where a field that the router needs is missing or wrong."""
     return _decode(_decode_completion, body)
+
+
+def peek_sizes(body: bytes) -> Sizes:
+    """Read how long the answer may be; raise ClientError where a field of that is of a wrong type."""
+    return _decode(_decode_sizes, body)
 
 
 def splice_seed(body: bytes, seed: int) -> bytes:

@@ -3,16 +3,22 @@
 import msgspec
 
 from headrace_api.frames import FrameHead, FrameReader, Resume, decode_head
+from headrace_router.cost.meter import Meter
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class Transcript:
-    """Reads frames of one answer, over several workers if need be, and remembers what a replay needs."""
+    """Reads frames of one answer, over several workers if need be, and remembers what a replay needs.
 
-    __slots__ = ("_reader", "final", "heads", "prefill")
+    Args:
+        meter: told of each frame, where somebody counts.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_meter", "_reader", "final", "heads", "prefill")
+
+    def __init__(self, meter: Meter | None = None) -> None:
+        self._meter = meter
         self._reader = FrameReader()
         self.heads: list[bytes] = []
         self.final: FrameHead | None = None
@@ -30,6 +36,8 @@ class Transcript:
             head = decode_head(encoded)
             heads.append(encoded)
             payloads.append(payload)
+            if self._meter is not None:
+                self._meter.take(head)
             if head.prefill is not None and self.prefill is None:
                 self.prefill = head.prefill
             if head.final:
@@ -41,6 +49,8 @@ class Transcript:
     def cut(self) -> None:
         """Drop the unfinished frame of a worker that died; the next one starts with a whole frame."""
         self._reader = FrameReader()
+        if self._meter is not None and self.heads:
+            self._meter.replaying = True
 
     def resume(self, body: bytes) -> bytes:
         """Return the body of a request of type `MEDIA_RESUME` that goes on where this answer was cut."""

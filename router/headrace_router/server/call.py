@@ -40,6 +40,8 @@ class Call(msgspec.Struct, frozen=True):
     hashes: Sequence[int]
     """Chain of the prompt's text."""
     prompt_bytes: int
+    told: bytes = b""
+    """Header lines of the answer that are known before it."""
 
     def message(self, placement: Placement, resume: bytes | None) -> bytes:
         """Return the request to the decode worker of `placement`; `resume` is the body of a replay."""

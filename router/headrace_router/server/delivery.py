@@ -2,6 +2,9 @@
 
 from headrace_api.frames import FrameHead
 from headrace_api.names import HEADER_DECODE, HEADER_PREFILL, MEDIA_FRAMES, PREFILL_LOCAL
+from headrace_router.cost.bill import Bill, with_cost
+from headrace_router.cost.meter import Meter
+from headrace_router.cost.plain import TAIL_BYTES, read_usage
 from headrace_router.errors import ClientError
 from headrace_router.openai.errors import error_event
 from headrace_router.resilience.replay import Transcript
@@ -22,13 +25,16 @@ class Delivery:
     Args:
         answer: to the client.
         call: what it asked for.
+        meter: told of each frame, where somebody counts.
     """
 
-    __slots__ = ("_answer", "_call", "_opened", "_transcript", "mode")
+    __slots__ = ("_answer", "_call", "_meter", "_opened", "_tail", "_transcript", "mode")
 
-    def __init__(self, answer: Answer, call: Call) -> None:
+    def __init__(self, answer: Answer, call: Call, meter: Meter | None) -> None:
         self._answer = answer
         self._call = call
+        self._meter = meter
+        self._tail = b""
         self._opened = False
         self._transcript: Transcript | None = None
         self.mode: str | None = None
@@ -80,7 +86,7 @@ class Delivery:
     def feed(self, body: bytes) -> bytes:
         """Return the client's bytes in the frames that `body` completes; raise FrameError where they are none."""
         if self._transcript is None:
-            self._transcript = Transcript()
+            self._transcript = Transcript(self._meter)
         return self._transcript.feed(body)
 
     def prefill(self, upstream: Upstream) -> str | None:
@@ -93,15 +99,34 @@ class Delivery:
         if self._opened:
             return b""
         told = None if self._transcript is None else self._transcript.prefill
-        return b"x-request-id: %b\r\nx-headrace-prefill: %b\r\nx-headrace-decode: %b\r\n" % (
+        return b"x-request-id: %b\r\nx-headrace-prefill: %b\r\nx-headrace-decode: %b\r\n%b" % (
             self._call.request_id,
             upstream.own.get(_PREFILL) or (told or PREFILL_LOCAL).encode("latin-1", "replace"),
             upstream.own.get(_DECODE) or upstream.worker.name.encode("latin-1", "replace"),
+            self._call.told,
         )
 
-    def write_payload(self, payload: bytes, fields: bytes, *, last: bool) -> None:
-        """Give the client its bytes of some frames; an answer that is not streamed comes whole in the last one."""
+    def listen(self, body: bytes, *, complete: bool) -> None:
+        """Count an answer that is not in frames by what its end states."""
+        if self._meter is None:
+            return
+        self._tail = (self._tail + body)[-TAIL_BYTES:]
+        if complete and (usage := read_usage(self._tail)) is not None:
+            self._meter.count(usage)
+
+    def write_payload(self, payload: bytes, fields: bytes, *, last: bool, bill: Bill | None = None) -> None:
+        """Give the client its bytes of some frames; an answer that is not streamed comes whole in the last one.
+
+        Args:
+            payload: the bytes.
+            fields: header lines, where the answer was not opened yet.
+            last: whether the answer ends here.
+            bill: with the last bytes: what the answer cost.
+        """
+        if bill is not None:
+            payload = with_cost(payload, bill)
         if not self._call.stream:
+            fields += b"" if bill is None else bill.header()
             if last:
                 self._answer.whole(200, JSON + fields, payload)
             return
@@ -111,14 +136,15 @@ class Delivery:
         if self._opened:
             self._answer.body(payload, last=last)
 
-    def write_plain(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
-        """Give the client bytes of an answer that is not in frames, as they are."""
+    def write_plain(self, upstream: Upstream, body: bytes, *, complete: bool, bill: Bill | None = None) -> None:
+        """Give the client bytes of an answer that is not in frames, as they are; a whole one states its `bill`."""
         if self._opened:
             self._answer.body(body, last=complete)
         elif body or complete:
             fields = b"".join(upstream.others) + self.fields(upstream)
             self._opened = True
             if complete and not upstream.content_type.startswith(_EVENTS):
+                fields += b"" if bill is None else bill.header()
                 self._answer.whole(upstream.status, fields, body)
             else:
                 self._answer.open(upstream.status, fields, upstream.length)

@@ -15,6 +15,8 @@ from typing import Protocol
 from headrace_api.frames import FrameError, Usage
 from headrace_api.names import HEADER_REFUSED, REFUSED_OVERLOADED
 from headrace_router.admin.metrics import Metrics
+from headrace_router.cost.account import Account
+from headrace_router.cost.bill import Bill
 from headrace_router.discovery.registry import Member
 from headrace_router.errors import ClientError
 from headrace_router.placement import Placement, Placer
@@ -60,6 +62,7 @@ class Exchange:
     """One request, from its last byte read to the last byte of its answer written."""
 
     __slots__ = (
+        "_account",
         "_attempts",
         "_avoid",
         "_call",
@@ -77,10 +80,11 @@ class Exchange:
         "_wait_until_s",
     )
 
-    def __init__(self, hub: Hub, answer: Answer, call: Call) -> None:
+    def __init__(self, hub: Hub, answer: Answer, call: Call, account: Account | None) -> None:
         self._hub = hub
         self._call = call
-        self._delivery = Delivery(answer, call)
+        self._account = account
+        self._delivery = Delivery(answer, call, None if account is None else account.meter)
         self._placement: Placement | None = None
         self._upstream: Upstream | None = None
         self._avoid: set[Member] | None = None
@@ -320,21 +324,50 @@ class Exchange:
             return
         if delivery.resuming is not None and not self._first_byte:
             self._note_first_byte()
-        final, fields = delivery.final, delivery.fields(upstream)
+        final = delivery.final
         if final is not None:
             self._release(upstream, complete=complete)
-            self._settle(200, delivery.prefill(upstream), final.usage)
-        delivery.write_payload(payload, fields, last=final is not None)
-        if final is None and complete:
-            self._failed(f"the worker at {upstream.worker.url} ended its answer without a final frame")
+            self._finish(upstream, 200, payload, final.usage)
+        elif self._account is not None and (refusal := self._account.afford()) is not None:
+            upstream.abort()
+            self._fail(refusal)
+        else:
+            delivery.write_payload(payload, delivery.fields(upstream), last=False)
+            if complete:
+                self._failed(f"the worker at {upstream.worker.url} ended its answer without a final frame")
 
     def _forward_plain(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
         if body and not self._first_byte:
             self._note_first_byte()
+        self._delivery.listen(body, complete=complete)
         if complete:
             self._upstream = None
-            self._settle(upstream.status, self._delivery.prefill(upstream), None)
-        self._delivery.write_plain(upstream, body, complete=complete)
+            self._finish(upstream, upstream.status, body, None)
+        else:
+            self._delivery.write_plain(upstream, body, complete=False)
+
+    def _finish(self, upstream: Upstream, status: int, last: bytes, usage: Usage | None) -> None:
+        """End a whole answer with its last bytes; with a ledger they wait until its line there is safe.
+
+        So whatever a client has seen the end of is in the ledger, even if this process is killed the moment after.
+        """
+        prefill = self._delivery.prefill(upstream)
+        head = self._delivery.fields(upstream)
+        plain = self._delivery.mode == "plain"
+
+        def told(bill: Bill | None) -> None:
+            if self._done:
+                return  # the client left while the line was written
+            self._settle(status, prefill, usage)
+            if plain:
+                self._delivery.write_plain(upstream, last, complete=True, bill=bill)
+            else:
+                self._delivery.write_payload(last, head, last=True, bill=bill)
+
+        if self._account is None:
+            told(None)
+        else:
+            self._account.close(status, told)
 
     def _note_first_byte(self) -> None:
         assert self._placement is not None
@@ -353,6 +386,8 @@ class Exchange:
         """Close all accounts; before the last byte goes out, since the client's next request may start with it."""
         hub, call, placement = self._hub, self._call, self._placement
         self._done = True
+        if self._account is not None and not self._account.closed:
+            self._account.close(status, _forget)
         now_s = hub.now_s()
         figures = self._figures
         figures.inflight -= 1
@@ -397,3 +432,7 @@ class Exchange:
             assert self._placement is not None
             self._placement.decode.breaker.failed(now_s)
             self._failed(f"the worker at {upstream.worker.url} has been silent for {silence_s:g} s")
+
+
+def _forget(bill: Bill) -> None:
+    """Nobody is left to be told what it cost."""

@@ -38,6 +38,8 @@ NOT_RETURNED = HOP_BY_HOP | {
     b"x-headrace-prefill",
     b"x-headrace-decode",
     b"x-headrace-refused",
+    b"x-headrace-tier",
+    b"x-headrace-cost",
 }
 
 Headers = list[tuple[bytes, bytes]]
@@ -74,9 +76,9 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
     return path, query
 
 
-def forwarded(request: Request) -> bytes:
-    """Return the client's header lines that go on to the worker: all but those that Connection names."""
-    others = request.others
+def forwarded(request: Request, hide: bytes | None = None) -> bytes:
+    """Return the client's header lines that go on to the worker: all but `hide` and those that Connection names."""
+    others = request.others if hide is None else [pair for pair in request.others if pair[0] != hide]
     connection = request.own.get(b"connection")
     if connection is not None:
         named = {token.strip().lower() for token in connection.split(b",")}

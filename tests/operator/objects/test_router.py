@@ -7,7 +7,7 @@ from headrace_api.names import LABEL_DEPLOYMENT, LABEL_ROLE, LABEL_ROUTER
 from headrace_api.resources import LLMDeployment, LLMRouter
 from headrace_operator import rbac
 from headrace_operator.objects import Child, Site, router_children
-from headrace_router.settings import parse_settings
+from headrace_router.settings import parse_settings, read_spec
 
 Make = Callable[..., LLMDeployment]
 Children = Callable[[LLMDeployment], tuple[Child, ...]]
@@ -96,3 +96,41 @@ def test_a_router_may_see_pods_and_nothing_else_and_the_operator_holds_that_righ
 def test_a_deployment_without_a_router_has_none_of_its_objects(make: Make, children: Children) -> None:
     made = children(make(router={"enabled": False}))
     assert not [child.name for child in made if child.name in {"chat-router", "chat"}]
+
+
+MONEY = {
+    "currency": "EUR",
+    "auth": {"keysSecret": "keys"},
+    "budgets": [{"name": "b", "scope": "team", "of": "search", "hard": 5}],
+}
+
+
+def test_a_router_without_money_is_told_nothing_of_it(site: Site) -> None:
+    deployment = find(router_children(router("chat"), site), "Deployment", "front-router")
+    assert not {"--spec", "--keys", "--ledger"} & set(arguments(deployment))
+    assert [volume["name"] for volume in deployment["spec"]["template"]["spec"]["volumes"]] == ["tmp"]
+
+
+def test_keys_and_ledger_reach_the_router_as_volumes_and_the_rest_as_its_spec(site: Site) -> None:
+    made = router_children(router("chat", ledger={"postgresSecret": "db"}, replicas=2, **MONEY), site)
+    deployment = find(made, "Deployment", "front-router")
+    given = deployment["spec"]["template"]["spec"]
+    read = parse_settings(given["containers"][0]["args"])
+    spec = read_spec(read)
+    assert spec is not None
+    assert (spec.currency, spec.budgets[0].hard) == ("EUR", 5)
+    assert (read.keys, read.ledger) == ("/etc/headrace/keys/keys.yaml", "postgres:/etc/headrace/ledger/dsn")
+    mounts = {mount["name"]: mount["mountPath"] for mount in given["containers"][0]["volumeMounts"]}
+    assert (mounts["keys"], mounts["ledger"]) == ("/etc/headrace/keys", "/etc/headrace/ledger")
+    secrets = {volume["name"]: volume["secret"]["secretName"] for volume in given["volumes"] if "secret" in volume}
+    assert secrets == {"keys": "keys", "ledger": "db"}
+    assert deployment["spec"]["strategy"]["type"] == "RollingUpdate"
+
+
+def test_a_router_with_a_ledger_on_a_volume_goes_before_the_next_one_comes(site: Site) -> None:
+    made = router_children(router("chat", ledger={"claim": "money"}, **MONEY), site)
+    deployment = find(made, "Deployment", "front-router")
+    pod = deployment["spec"]["template"]["spec"]
+    assert parse_settings(pod["containers"][0]["args"]).ledger == "sqlite:/var/lib/headrace/ledger.db"
+    assert {"name": "ledger", "persistentVolumeClaim": {"claimName": "money"}} in pod["volumes"]
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}

@@ -1,0 +1,65 @@
+"""What a router's container gets for prices, keys, budgets and the ledger: arguments and volumes."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from headrace_api.resources.router import RouterSpec
+from headrace_operator.objects.owner import Manifest
+
+KEYS_FOLDER: Final = "/etc/headrace/keys"
+DSN_FOLDER: Final = "/etc/headrace/ledger"
+LEDGER_FOLDER: Final = "/var/lib/headrace"
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Parts of the pod of a router that keeps books."""
+
+    arguments: tuple[str, ...] = ()
+    volumes: tuple[Manifest, ...] = ()
+    mounts: tuple[Manifest, ...] = ()
+    alone: bool = False
+    """The next router may start only when the last one has gone: SQLite has one writer."""
+
+
+def books(spec: RouterSpec | None) -> Books:
+    """Return the parts; none where the resource names no money, so that such a router stays as it was."""
+    if spec is None or not spec.keeps_books:
+        return Books()
+    keys, ledger = _keys(spec), _ledger(spec)
+    return Books(
+        arguments=("--spec", spec.books_json(), *keys.arguments, *ledger.arguments),
+        volumes=(*keys.volumes, *ledger.volumes),
+        mounts=(*keys.mounts, *ledger.mounts),
+        alone=ledger.alone,
+    )
+
+
+def _keys(spec: RouterSpec) -> Books:
+    if spec.auth is None:
+        return Books()
+    if spec.auth.keys_secret is None:
+        assert spec.auth.keys_file is not None
+        return Books(arguments=("--keys", spec.auth.keys_file))
+    volume = {"name": "keys", "secret": {"secretName": spec.auth.keys_secret}}
+    return Books(("--keys", f"{KEYS_FOLDER}/keys.yaml"), (volume,), (_mount("keys", KEYS_FOLDER, read_only=True),))
+
+
+def _ledger(spec: RouterSpec) -> Books:
+    ledger = spec.ledger
+    if ledger is None:
+        return Books()
+    if ledger.postgres_secret is not None:
+        volume: Manifest = {"name": "ledger", "secret": {"secretName": ledger.postgres_secret}}
+        return Books(
+            ("--ledger", f"postgres:{DSN_FOLDER}/dsn"), (volume,), (_mount("ledger", DSN_FOLDER, read_only=True),)
+        )
+    if ledger.claim is None:
+        return Books(arguments=("--ledger", f"sqlite:{ledger.file}"), alone=True)
+    volume = {"name": "ledger", "persistentVolumeClaim": {"claimName": ledger.claim}}
+    place = ("--ledger", f"sqlite:{LEDGER_FOLDER}/ledger.db")
+    return Books(place, (volume,), (_mount("ledger", LEDGER_FOLDER, read_only=False),), alone=True)
+
+
+def _mount(name: str, path: str, *, read_only: bool) -> Manifest:
+    return {"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})}

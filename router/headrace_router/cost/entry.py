@@ -1,0 +1,44 @@
+"""One line of the ledger."""
+
+from typing import Literal
+
+import msgspec
+
+Kind = Literal["request", "repeat", "failed", "idle", "load", "overhead"]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What one request, or a stretch of a worker's time, cost and who pays for it."""
+
+    entry: str
+    """Unique: the ledger takes a second line of the same name for a repeat."""
+    at: float
+    """Unix seconds: when the request came, or the stretch began."""
+    kind: Kind
+    """`request`: billed; `repeat`: the same request again, under its Idempotency-Key; `failed`: no answer came of it;
+    `idle`, `load`, `overhead`: time of a worker that no request used."""
+    request: str
+    """The request's id as the client knows it."""
+    key: str
+    team: str
+    organisation: str
+    model: str
+    tier: str
+    status: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    prefill_s: float
+    decode_s: float
+    lost_s: float
+    """GPU-seconds of failed attempts and of replayed prompts; for idle, load and overhead: the stretch itself."""
+    cost: int
+    """What it cost, in billionths, billed or not."""
+    billed: int
+    """What the tenant pays, in billionths."""
+    saving: int
+    """What cached prompt tokens would have cost beside."""
+    currency: str
+
+
+COLUMNS: tuple[str, ...] = tuple(Entry.__struct_fields__)

@@ -1,0 +1,72 @@
+"""Where the ledger's lines are kept: SQLite in a file, or Postgres; both append-only, both by the same statements.
+
+A store lives on one thread. A second line of the same name never changes the first: it is kept as a repeat that
+bills nothing.
+"""
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from headrace_router.cost.entry import COLUMNS, Entry
+from headrace_router.errors import RouterError
+
+
+class StoreError(RouterError):
+    """The ledger's store cannot be opened, read or written now."""
+
+
+class Store(Protocol):
+    """One open store."""
+
+    def append(self, entries: Sequence[Entry]) -> list[bool]:
+        """Write lines in one transaction; return for each whether it was new. Raise StoreError where none was."""
+
+    def query(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT whose places are `?`; raise StoreError."""
+
+    def close(self) -> None:
+        """End."""
+
+
+_KINDS = {float: "DOUBLE PRECISION", int: "BIGINT", str: "TEXT"}
+_FIELDS = {field.name: field.type for field in msgspec.structs.fields(Entry)}
+
+COLUMN_TYPES = ", ".join(
+    f"{name} {_KINDS.get(_FIELDS[name], 'TEXT')} NOT NULL{' PRIMARY KEY' if name == 'entry' else ''}"
+    for name in COLUMNS
+)
+CREATE = (
+    f"CREATE TABLE IF NOT EXISTS entries ({COLUMN_TYPES})",
+    "CREATE INDEX IF NOT EXISTS entries_at ON entries (at)",
+)
+NAMES = ", ".join(COLUMNS)
+PLACES = ", ".join("?" for _ in COLUMNS)
+INSERT = f"INSERT INTO entries ({NAMES}) VALUES ({PLACES}) ON CONFLICT (entry) DO NOTHING"  # noqa: S608 - our own names
+
+
+def values(entry: Entry) -> tuple[Any, ...]:
+    """Return a line's values in the order of the columns."""
+    return msgspec.structs.astuple(entry)
+
+
+def repeat_of(entry: Entry) -> Entry:
+    """Return a line for what ran again though it is in the ledger already: it cost something and bills nothing."""
+    return msgspec.structs.replace(entry, entry=f"{entry.entry}~{uuid.uuid4().hex}", kind="repeat", billed=0)
+
+
+def open_store(place: str) -> Store:
+    """Open what `sqlite:PATH` or `postgres:PATH` (a file with a connection string) names; raise StoreError."""
+    kind, _, rest = place.partition(":")
+    if kind == "sqlite" and rest:
+        from headrace_router.cost.sqlite import SqliteStore  # noqa: PLC0415 - one of two, and not always built in
+
+        return SqliteStore(Path(rest))
+    if kind == "postgres" and rest:
+        from headrace_router.cost.postgres import PostgresStore  # noqa: PLC0415 - likewise
+
+        return PostgresStore(Path(rest))
+    raise StoreError(f"--ledger is {place!r}; expected sqlite:PATH or postgres:PATH, a file with a connection string")
