@@ -6,6 +6,7 @@ WorkerError
 │   └── FetchLaterError       another try may bring it
 ├── ModelError           the files are no model this worker can run
 │   └── MemoryNeededError     the model does not fit
+├── RankError            the ranks of the worker cannot go on together
 ├── TransferError        the KV transport failed
 │   └── IncompatiblePeerError the compatibility hashes differ
 └── RequestError         a request cannot be served as asked (becomes an OpenAI-shaped error)
@@ -61,6 +62,10 @@ class MemoryNeededError(ModelError):
         self.needed = needed
         self.free = free
         self.permanent = needed > total
+
+
+class RankError(WorkerError):
+    """The ranks of the worker cannot go on together: one has ended, is not there in time, or has other weights."""
 
 
 class TransferError(WorkerError):

@@ -55,6 +55,9 @@ class WorkerSettings(BaseModel):
     """Type of KV and matrix products. `auto`: bfloat16 where the processor has instructions for it, else float32."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads for compute; 0 takes the processors this process may use."""
+    tensor_parallel: Annotated[int, Field(ge=1, le=64)] = 1
+    """Ranks that share the heads and columns of each layer: processes of this worker, with a GPU each where there are
+    GPUs. `threads` and `kv_memory_bytes` are shared out among them."""
     disaggregation: Disaggregation = "auto"
     """For a decode worker: whether prompts go to a prefill worker."""
     local_prefill_tokens: Annotated[int, Field(ge=0)] = 16

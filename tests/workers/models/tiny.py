@@ -223,7 +223,9 @@ def step_logits(
     batch = build(work, order, kv.shape[4], decoder.backend.device)
     batch = dataclasses.replace(batch, logit_rows=torch.arange(batch.ids.shape[0]))
     sizes = torch.tensor([len(rows[number].tokens) for number in order])
-    pieces = decoder.forward(batch, kv).tensor_split(sizes.cumsum(0)[:-1])
+    logits = decoder.forward(batch, kv)
+    assert logits is not None
+    pieces = logits.tensor_split(sizes.cumsum(0)[:-1])
     return [piece for _, piece in sorted(zip(order, pieces, strict=True), key=lambda pair: pair[0])]
 
 

@@ -4,7 +4,6 @@ Standard input stays open as a lifeline: its end means that the front has gone, 
 """
 
 import argparse
-import ctypes
 import logging
 import os
 import signal
@@ -21,12 +20,12 @@ from headrace_worker.engine.link import FrontLink
 from headrace_worker.engine.pair import make_handoff
 from headrace_worker.engine.report import Report
 from headrace_worker.engine.scheduler import Scheduler
-from headrace_worker.errors import WorkerError
+from headrace_worker.errors import RankError, WorkerError
 from headrace_worker.messages import Broken, Loading, Ready
+from headrace_worker.parallel.lifeline import die_with_parent
 from headrace_worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -37,7 +36,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s core %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front decides when the core ends
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _die_with_parent()
+    die_with_parent()
     settings = WorkerSettings.model_validate_json(sys.stdin.readline())
     threading.Thread(target=_watch_lifeline, name="lifeline", daemon=True).start()
     link = FrontLink(arguments.front)
@@ -50,6 +49,8 @@ def main() -> None:
         _give_up(link, f"the engine could not start: {error}")
     try:
         core.run()
+    except RankError as error:
+        _give_up(link, str(error), permanent=error.permanent)
     except Exception as error:
         logger.exception("the engine failed")
         _give_up(link, f"the engine failed: {error}")
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def _build(settings: WorkerSettings, link: FrontLink) -> Core:
-    engine = build_engine(settings, _paced(link))
+    engine = build_engine(settings, _paced(link), link.wake)
     pool = BlockPool(engine.num_blocks, settings.block_size)
     scheduler = Scheduler(pool, max_running=settings.max_running, chunk_tokens=settings.chunk_tokens)
     report = Report()
@@ -104,11 +105,6 @@ def _give_up(link: FrontLink, message: str, *, permanent: bool = False) -> NoRet
     link.send(Broken(message, permanent))
     link.close()
     raise SystemExit(1)
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _watch_lifeline() -> None:

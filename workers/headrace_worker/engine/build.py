@@ -1,4 +1,8 @@
-"""Makes an engine from settings: device, type, weights, KV memory."""
+"""Makes an engine from settings: device, type, weights, KV memory, and the other ranks where there are several.
+
+A rank first looks at the model and says what it sees (`Survey`), so that everything that is wrong is told before any
+weight is read; then it assembles its part.
+"""
 
 import hashlib
 import json
@@ -24,6 +28,10 @@ from headrace_worker.models.checkpoint import Checkpoint
 from headrace_worker.models.config import ModelConfig
 from headrace_worker.models.decoder import Decoder
 from headrace_worker.models.pick import open_checkpoint
+from headrace_worker.models.shard import Shard, check_shape, shard_of, whole
+from headrace_worker.parallel.group import ALONE, Group, join, open_store
+from headrace_worker.parallel.ranks import Ranks
+from headrace_worker.parallel.shape import Shape
 from headrace_worker.runner.runner import Runner
 from headrace_worker.settings import WorkerSettings
 
@@ -46,64 +54,153 @@ class Engine:
         return self.layout.num_blocks
 
 
-def build_engine(settings: WorkerSettings, progress: Callable[[int, int], None]) -> Engine:
-    """Load the model and lay out the KV memory.
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a rank sees of the model and of its device before it reads any weight."""
+
+    checkpoint: Checkpoint
+    shape: Shape
+    shard: Shard
+    device: torch.device
+    dtype: torch.dtype
+    threads: int
+    max_model_len: int
+    num_blocks: int
+    """KV blocks that fit beside the weights."""
+    kv_hash: str
+
+
+def build_engine(
+    settings: WorkerSettings, progress: Callable[[int, int], None], wake: Callable[[], None] = lambda: None
+) -> Engine:
+    """Load the model and lay out the KV memory, here and on the other ranks.
 
     Args:
         settings: of the worker.
         progress: called with (bytes of weights read, bytes of all).
+        wake: called, on another thread, when another rank has ended.
 
     Raises:
-        WorkerError: a sentence for the user: no such model, truncated, too large, unknown device.
+        WorkerError: a sentence for the user: no such model, truncated, too large, unknown device, not to be cut so.
     """
+    seen = survey(settings, 0)
+    if seen.shape.size == 1:
+        engine = assemble(settings, seen, seen.num_blocks, progress=progress)
+    else:
+        engine = _assemble_all(settings, seen, progress, wake)
+    engine.runner.warm(settings.chunk_tokens)
+    logger.info(
+        "%s on %s in %s, %d KV blocks of %d tokens, %d ranks",
+        *(engine.config.architecture, seen.device, seen.dtype, engine.num_blocks, settings.block_size),
+        seen.shape.size,
+    )
+    return engine
+
+
+def _assemble_all(
+    settings: WorkerSettings, seen: Survey, progress: Callable[[int, int], None], wake: Callable[[], None]
+) -> Engine:
+    """Assemble this rank's part while the others do theirs."""
+    ranks = Ranks(seen.shape.size, settings.model_dump_json(), wake)
+    try:
+        num_blocks = ranks.agree(seen.kv_hash, seen.num_blocks)
+        store, port = open_store(settings.host)
+        ranks.load(port, num_blocks)
+        group = join(seen.shape, 0, seen.device, store, settings.host)
+        engine = assemble(settings, seen, num_blocks, group=group, ranks=ranks, progress=progress)
+        ranks.await_loaded()
+    except BaseException:
+        ranks.close()
+        raise
+    return engine
+
+
+def survey(settings: WorkerSettings, rank: int) -> Survey:
+    """Look at the model and at the device of a rank."""
+    shape = Shape(tensor=settings.tensor_parallel)
     resolved = fetch.resolve(settings.model)
     checkpoint = open_checkpoint(resolved.path)
-    config, device = checkpoint.config, pick_device(settings.device)
+    config = checkpoint.config
+    check_shape(config, shape)
+    device = pick_device(settings.device, shape.size, rank)
     dtype = pick_dtype(settings.dtype, device)
     limits = read_limits()
-    torch.set_num_threads(settings.threads or count_processors(limits))
+    shard = shard_of(config, shape, rank)
     max_model_len = min(settings.max_model_len or config.max_context, config.max_context)
-    dense = settings.role != "decode"
-    weights = weight_bytes(checkpoint, dtype, dense=dense)
+    room = memory.room_on(device, limits).shared(shape.size if device.type == "cpu" else 1)
     num_blocks = _fit(
-        settings, config.kv_bytes_per_token(dtype), max_model_len, weights, memory.room_on(device, limits)
+        settings,
+        shard.kv_bytes_per_token(config.head_dim, dtype.itemsize),
+        max_model_len,
+        weight_bytes(checkpoint, dtype, dense=settings.role != "decode") // shape.size,
+        room,
     )
-    decoder = Decoder(config, pick_backend(device, dtype, config))
-    total = checkpoint.size_bytes()
-    decoder.load(checkpoint, max_model_len, dense=dense, progress=lambda done, of: progress(total * done // of, total))
-    shape = (config.num_layers, num_blocks, config.kv_heads, settings.block_size, config.head_dim)
-    kv = decoder.backend.kv_cache(*shape)
-    runner = Runner(decoder, kv)
-    runner.warm(settings.chunk_tokens)
-    logger.info(
-        "%s on %s in %s, %d KV blocks of %d tokens",
-        *(config.architecture, device, dtype, num_blocks, settings.block_size),
-    )
-    return Engine(
-        runner=runner,
-        config=config,
-        layout=Layout(kv.data_ptr(), config.num_layers, num_blocks, kv[0, 0].nbytes, device.index or 0),
-        max_model_len=min(max_model_len, num_blocks * settings.block_size),
+    return Survey(
+        checkpoint=checkpoint,
+        shape=shape,
+        shard=shard,
+        device=device,
+        dtype=dtype,
+        threads=max(1, (settings.threads or count_processors(limits)) // shape.size),
+        max_model_len=max_model_len,
+        num_blocks=num_blocks,
         kv_hash=compatibility_hash(config, resolved.revision, dtype, settings.block_size),
+    )
+
+
+def assemble(
+    settings: WorkerSettings,
+    seen: Survey,
+    num_blocks: int,
+    *,
+    group: Group = ALONE,
+    ranks: Ranks | None = None,
+    progress: Callable[[int, int], None],
+) -> Engine:
+    """Read this rank's weights and lay out its KV memory."""
+    torch.set_num_threads(seen.threads)
+    checkpoint, shard, config = seen.checkpoint, seen.shard, seen.checkpoint.config
+    decoder = Decoder(config, pick_backend(seen.device, seen.dtype, config, shard), shard, group)
+    total = checkpoint.size_bytes()
+    decoder.load(
+        checkpoint,
+        seen.max_model_len,
+        dense=settings.role != "decode",
+        progress=lambda done, of: progress(total * done // of, total),
+    )
+    shape = (len(shard.layers), num_blocks, len(shard.kv_heads), settings.block_size, config.head_dim)
+    kv = decoder.backend.kv_cache(*shape)
+    return Engine(
+        runner=Runner(decoder, kv, ranks),
+        config=config,
+        layout=Layout(kv.data_ptr(), len(shard.layers), num_blocks, kv[0, 0].nbytes, seen.device.index or 0),
+        max_model_len=min(seen.max_model_len, num_blocks * settings.block_size),
+        kv_hash=seen.kv_hash,
     )
 
 
 def _fit(settings: WorkerSettings, token_bytes: int, max_model_len: int, weights: int, room: memory.Room) -> int:
     """Return how many KV blocks fit beside the weights; raise MemoryNeededError before anything is loaded."""
     memory.check_weights(weights, room)
-    left = room.without(weights)
-    return memory.choose_blocks(token_bytes, settings.block_size, max_model_len, settings.kv_memory_bytes, left)
+    wanted = None if settings.kv_memory_bytes is None else settings.kv_memory_bytes // settings.tensor_parallel
+    return memory.choose_blocks(token_bytes, settings.block_size, max_model_len, wanted, room.without(weights))
 
 
-def pick_device(wanted: str) -> torch.device:
-    """Return the device of the setting; raise SettingsError where it is absent or unknown."""
+def pick_device(wanted: str, ranks: int = 1, rank: int = 0) -> torch.device:
+    """Return the device of the setting for a rank; raise SettingsError where it is absent or unknown."""
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted not in {"cpu", "cuda"}:
         raise SettingsError(f"device {wanted!r} is not known; use auto, cpu or cuda")
     if wanted == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device 'cuda' was asked for but torch sees no CUDA device; use auto or cpu")
-    return torch.device(wanted)
+    if wanted == "cpu" or ranks == 1:
+        return torch.device(wanted)
+    if ranks > torch.cuda.device_count():
+        raise SettingsError(
+            f"{ranks} ranks need a GPU each, and torch sees {torch.cuda.device_count()}; use fewer ranks or device cpu"
+        )
+    return torch.device(wanted, rank)
 
 
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
@@ -121,7 +218,7 @@ def _has_bfloat16_instructions() -> bool:
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(line.split()))
 
 
-def pick_backend(device: torch.device, dtype: torch.dtype, config: ModelConfig) -> Backend:
+def pick_backend(device: torch.device, dtype: torch.dtype, config: ModelConfig, shard: Shard | None = None) -> Backend:
     """Return compiled kernels on processors whose vector size divides the model's shapes, torch elsewhere."""
     if device.type != "cpu":
         return EagerBackend(device, dtype)
@@ -130,7 +227,8 @@ def pick_backend(device: torch.device, dtype: torch.dtype, config: ModelConfig) 
     except NoCompilerError as error:
         logger.warning("%s; falling back to plain torch, which decodes several times slower", error)
         return EagerBackend(device, dtype)
-    inputs = (config.hidden, config.intermediate, config.heads * config.head_dim)
+    part = whole(config) if shard is None else shard
+    inputs = (config.hidden, len(part.inner), len(part.heads) * config.head_dim)
     if any(size % GROUP for size in inputs) or config.head_dim % kernels.lanes:
         logger.info("shapes %s are no multiples of %d: plain torch computes this model", inputs, GROUP)
         return EagerBackend(device, dtype)

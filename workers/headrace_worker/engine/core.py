@@ -63,12 +63,14 @@ class Core:
     def run(self) -> None:
         """Serve until the front says Shutdown."""
         while self._listen():
+            self._runner.check()
             for admitted in self._handoff.poll(self._clock()):
                 self._deliver(admitted.sequence, admitted.token)
             self._flush()  # a token that arrived must not wait for the step that makes the next one
             if not self._step():
                 self._rest()
         self._handoff.close()
+        self._runner.close()
 
     def _step(self) -> bool:
         """Run one step; False when there was nothing to run."""

@@ -25,6 +25,10 @@ class Room:
         """Return what is left beside so much."""
         return Room(self.free - needed, self.total - needed)
 
+    def shared(self, users: int) -> "Room":
+        """Return the share of one of so many processes that take the same."""
+        return Room(self.free // users, self.total // users)
+
 
 def room_on(device: torch.device, limits: Limits) -> Room:
     """Return the memory of `device`, the control group's limits included."""

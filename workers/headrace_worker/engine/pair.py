@@ -11,6 +11,7 @@ from headrace_worker.engine.report import Report
 from headrace_worker.engine.scheduler import Scheduler
 from headrace_worker.engine.source import Serving
 from headrace_worker.engine.target import Asking, Policy
+from headrace_worker.errors import SettingsError
 from headrace_worker.settings import WorkerSettings
 from headrace_worker.transfer.courier import Courier
 from headrace_worker.transfer.pick import pick
@@ -24,6 +25,8 @@ def make_handoff(
     """Return the hand-off side for the worker's role, and the address of its control socket (empty: none)."""
     if settings.role == "unified":
         return Handoff(), ""
+    if settings.tensor_parallel > 1:
+        raise SettingsError("workers of several ranks hand nothing over yet; use the role unified")
     courier = start_courier(settings, engine, wake)
     if settings.role == "prefill":
         serving = Serving(

@@ -1,13 +1,21 @@
-"""One decoder for the Llama family, described by `ModelConfig`, computed by a `Backend`."""
+"""One decoder for the Llama family, described by `ModelConfig`, computed by a `Backend`.
+
+With several ranks each holds a `Shard` of it and computes its heads and columns; the ranks add up what they have after
+attention and after the feed-forward part, so that the residual stream is the same on all of a stage. Stages pass it on.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from headrace_worker.kernels.cpu import Packed
 from headrace_worker.layers.backend import Backend, Batch, Weight
-from headrace_worker.models.checkpoint import Checkpoint
+from headrace_worker.models.checkpoint import Checkpoint, Cut
 from headrace_worker.models.config import ModelConfig, rotary_table
+from headrace_worker.models.shard import Shard, whole
+from headrace_worker.parallel.group import ALONE, Group
+from headrace_worker.parallel.shape import split
 
 Tensor = torch.Tensor
 
@@ -25,11 +33,20 @@ class Layer:
 
 
 class Decoder:
-    """Embedding, layers, norm and head; holds weights, no KV and no state between steps."""
+    """Embedding, layers, norm and head; holds weights, no KV and no state between steps.
 
-    def __init__(self, config: ModelConfig, backend: Backend) -> None:
+    Args:
+        config: of the whole model.
+        backend: computes.
+        shard: the part that this rank holds; None is all of it.
+        group: the ranks of the same layers.
+    """
+
+    def __init__(self, config: ModelConfig, backend: Backend, shard: Shard | None = None, group: Group = ALONE) -> None:
         self.config = config
         self.backend = backend
+        self.shard = whole(config) if shard is None else shard
+        self._group = group
         self._layers: list[Layer] = []
         self._embed: Weight
         self._head: Weight
@@ -39,7 +56,7 @@ class Decoder:
     def load(
         self, checkpoint: Checkpoint, max_model_len: int, *, dense: bool, progress: Callable[[int, int], None]
     ) -> None:
-        """Read every weight.
+        """Read this rank's part of every weight.
 
         Args:
             checkpoint: the open file.
@@ -48,53 +65,104 @@ class Decoder:
             progress: called with (layers done, layers) after each layer.
         """
         backend, device = self.backend, self.backend.device
-        packed = checkpoint.required_matrix("embed", backend.dtype)
-        self._embed = backend.weight([packed], None, dense=False)
-        if self.config.tied_embedding:
+        words = Cut(rows=self.shard.vocabulary)
+        if self.shard.first or (self.shard.last and self.config.tied_embedding):
+            self._embed = backend.weight([checkpoint.required_matrix("embed", backend.dtype, words)], None, dense=False)
+        if self.shard.last and self.config.tied_embedding:
             self._head = self._embed
-        else:
-            self._head = backend.weight([checkpoint.required_matrix("head", backend.dtype)], None, dense=False)
+        elif self.shard.last:
+            self._head = backend.weight([checkpoint.required_matrix("head", backend.dtype, words)], None, dense=False)
         self._norm = checkpoint.required_vector("norm").to(device)
         self._cos_sin = rotary_table(self.config, max_model_len, checkpoint.rope_factors()).to(device)
-        for number in range(self.config.num_layers):
+        for done, number in enumerate(self.shard.layers, 1):
             self._layers.append(self._load_layer(checkpoint, number, dense=dense))
-            progress(number + 1, self.config.num_layers)
+            progress(done, len(self.shard.layers))
 
     def _load_layer(self, checkpoint: Checkpoint, number: int, *, dense: bool) -> Layer:
-        device = self.backend.device
+        device, shard = self.backend.device, self.shard
+        queries, keys = (_wide(heads, self.config.head_dim) for heads in (shard.heads, shard.kv_heads))
 
-        def fused(*parts: str, biased: bool = False) -> Weight:
-            matrices = [checkpoint.required_matrix(f"{number}.{part}", self.backend.dtype) for part in parts]
-            bias = None
-            if biased:
-                bias = torch.cat([checkpoint.required_vector(f"{number}.{part}_bias") for part in parts])
+        def matrix(part: str, cut: Cut) -> Packed:
+            return checkpoint.required_matrix(f"{number}.{part}", self.backend.dtype, cut)
+
+        def weight(*matrices: Packed, bias: Tensor | None = None) -> Weight:
             return self.backend.weight(matrices, bias, dense=dense)
 
+        projections = {"q": queries, "k": keys, "v": keys}
+        bias = None
+        if self.config.qkv_bias:
+            parts = [
+                checkpoint.required_vector(f"{number}.{part}_bias")[_slice(at)] for part, at in projections.items()
+            ]
+            bias = torch.cat(parts)
         return Layer(
             attn_norm=checkpoint.required_vector(f"{number}.attn_norm").to(device),
-            qkv=fused("q", "k", "v", biased=self.config.qkv_bias),
-            out=fused("o"),
+            qkv=weight(*(matrix(part, Cut(rows=rows)) for part, rows in projections.items()), bias=bias),
+            out=weight(matrix("o", Cut(columns=queries))),
             ffn_norm=checkpoint.required_vector(f"{number}.ffn_norm").to(device),
-            gate_up=fused("gate", "up"),
-            down=fused("down"),
+            gate_up=weight(*(matrix(part, Cut(rows=shard.inner)) for part in ("gate", "up"))),
+            down=weight(matrix("down", Cut(columns=shard.inner))),
         )
 
-    def forward(self, batch: Batch, kv: Tensor) -> Tensor:
+    def forward(self, batch: Batch, kv: Tensor) -> Tensor | None:
         """Run one step; write KV of all its tokens; return logits (R, V) float32 of `batch.logit_rows`.
+
+        Where there are several ranks, only rank 0 of the last stage gets logits; the others get None.
 
         Args:
             batch: the step's rows.
-            kv: (layer, N, 2, K, B, D).
+            kv: (layer, N, 2, K, B, D), this rank's layers and heads.
         """
         backend, eps = self.backend, self.config.norm_eps
-        x = backend.embed(self._embed, batch.ids)
+        x = self._embedded(batch.ids)
         for number, layer in enumerate(self._layers):
             qkv = backend.linear(backend.norm(x, layer.attn_norm, eps), layer.qkv)
             attended = backend.attention(qkv, self._cos_sin, kv[number], batch)
             if batch.on_layer is not None:
                 batch.on_layer(number)
-            backend.linear_add(attended, layer.out, x)
+            self._add(attended, layer.out, x)
             gate_up = backend.linear(backend.norm(x, layer.ffn_norm, eps), layer.gate_up)
-            backend.linear_add(backend.silu_mul(gate_up), layer.down, x)
-        rows = x[batch.logit_rows] if batch.logit_rows.shape[0] != x.shape[0] else x
-        return backend.logits(backend.norm(rows, self._norm, eps), self._head)
+            self._add(backend.silu_mul(gate_up), layer.down, x)
+        return self._logits(x, batch.logit_rows)
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        """Return the rows of the table: each rank adds those that it has."""
+        if self._group.size == 1:
+            return self.backend.embed(self._embed, ids)
+        words = self.shard.vocabulary
+        ours = (ids >= words.start) & (ids < words.stop)
+        rows = self.backend.embed(self._embed, torch.where(ours, ids - words.start, 0))
+        return self._group.add_up(rows * ours[:, None])
+
+    def _add(self, x: Tensor, weight: Weight, residual: Tensor) -> None:
+        """Add all ranks' shares of a product to the residual stream."""
+        if self._group.size == 1:
+            self.backend.linear_add(x, weight, residual)
+        else:
+            residual += self._group.add_up(self.backend.linear(x, weight))
+
+    def _logits(self, x: Tensor, wanted: Tensor) -> Tensor | None:
+        if not wanted.shape[0]:
+            return None
+        rows = x[wanted] if wanted.shape[0] != x.shape[0] else x
+        logits = self.backend.logits(self.backend.norm(rows, self._norm, self.config.norm_eps), self._head)
+        if self._group.size == 1:
+            return logits
+        widest = -(-self.config.vocabulary // self._group.size)
+        padded = torch.nn.functional.pad(logits, (0, widest - logits.shape[1]))
+        joined = self._group.join_columns(padded)
+        return None if joined is None else self._without_padding(joined, widest)
+
+    def _without_padding(self, joined: Tensor, widest: int) -> Tensor:
+        sizes = [len(split(self.config.vocabulary, self._group.size, rank)) for rank in range(self._group.size)]
+        parts = [part[:, :size] for part, size in zip(torch.split(joined, widest, dim=1), sizes, strict=True)]
+        return torch.cat(parts, dim=1)
+
+
+def _wide(heads: range, dim: int) -> range:
+    """Return the rows or columns of these heads."""
+    return range(heads.start * dim, heads.stop * dim)
+
+
+def _slice(part: range) -> slice:
+    return slice(part.start, part.stop)

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from headrace_worker.errors import ModelError
 from headrace_worker.kernels.cpu import GROUP, Kind, Packed
-from headrace_worker.models.checkpoint import DENSE_KINDS, Checkpoint, refuse_biases
+from headrace_worker.models.checkpoint import DENSE_KINDS, WHOLE, Checkpoint, Cut, check_groups, refuse_biases
 from headrace_worker.models.config import ModelConfig
 from headrace_worker.models.header import StoredTensor, read_header
 
@@ -119,27 +119,40 @@ class GgufCheckpoint(Checkpoint):
         return self._vector("rope_freqs.weight")
 
     @override
-    def matrix(self, name: str, dtype: torch.dtype) -> Packed:
+    def matrix_shape(self, name: str) -> tuple[int, ...]:
+        return tuple(reversed(self._stored(name).shape))
+
+    def _stored(self, name: str) -> StoredTensor:
         stored = self._tensors.get(_stored_name(name) + ".weight")
         if stored is None:
             raise ModelError(f"{self._path} has no tensor {_stored_name(name)}.weight")
+        return stored
+
+    @override
+    def matrix(self, name: str, dtype: torch.dtype, cut: Cut = WHOLE) -> Packed:
+        stored = self._stored(name)
         inputs, outputs = int(stored.shape[0]), int(stored.shape[1])
-        kind = _KINDS.get(_type_of(stored))
+        rows, columns = cut.rows or range(outputs), cut.columns or range(inputs)
+        kind, raw = _KINDS.get(_type_of(stored)), self._raw(stored)[rows.start : rows.stop]
         if kind is None or (inputs % GROUP and kind not in DENSE_KINDS.values()):
-            data, kind = self._dequantized(stored, dtype), DENSE_KINDS[dtype]
+            data = self._dequantized(stored, dtype, raw)[:, columns.start : columns.stop].contiguous()
+            kind = DENSE_KINDS[dtype]
         else:
-            data = _repacked(self._raw(stored), _type_of(stored))
-        return Packed(self._in_order(name, data.view(outputs, -1)), kind, inputs, outputs)
+            if kind not in DENSE_KINDS.values():
+                check_groups(stored.name, columns, _type_of(stored).name)
+            size = raw.shape[1]
+            data = _repacked(raw[:, columns.start * size // inputs : columns.stop * size // inputs], _type_of(stored))
+        return Packed(self._in_order(name, data.view(len(rows), -1)), kind, len(columns), len(rows))
 
     def _raw(self, stored: StoredTensor) -> Any:
         """Return the stored bytes, (rows, bytes of a row) uint8; not copied."""
         size = _size_bytes(stored)
         return self._bytes[stored.offset : stored.offset + size].reshape(-1, size // max(1, prod(stored.shape[1:])))
 
-    def _dequantized(self, stored: StoredTensor, dtype: torch.dtype) -> Tensor:
+    def _dequantized(self, stored: StoredTensor, dtype: torch.dtype, raw: Any) -> Tensor:
         kind = _type_of(stored)
         try:
-            values = gguf.quants.dequantize(np.array(self._raw(stored)), kind)
+            values = gguf.quants.dequantize(np.array(raw), kind)
         except NotImplementedError as error:
             sentence = f"{self._path}: {stored.name} is {kind.name}, which cannot be dequantized here"
             raise ModelError(sentence) from error
@@ -167,7 +180,7 @@ class GgufCheckpoint(Checkpoint):
         stored = self._tensors.get(stored_name)
         if stored is None:
             return None
-        return self._dequantized(stored, torch.float32).flatten()
+        return self._dequantized(stored, torch.float32, self._raw(stored)).flatten()
 
 
 def _stored_name(name: str) -> str:

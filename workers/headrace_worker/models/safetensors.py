@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from headrace_worker.errors import ModelError
 from headrace_worker.kernels.cpu import Packed
-from headrace_worker.models.checkpoint import DENSE_KINDS, Checkpoint, refuse_biases
+from headrace_worker.models.checkpoint import DENSE_KINDS, WHOLE, Checkpoint, Cut, refuse_biases
 from headrace_worker.models.config import ModelConfig, RopeScaling
 
 Tensor = torch.Tensor
@@ -96,10 +96,22 @@ class SafetensorsCheckpoint(Checkpoint):
         return self._size
 
     @override
-    def matrix(self, name: str, dtype: torch.dtype) -> Packed:
-        found = self._tensor(_stored_name(name) + ".weight")
-        if found is None:
-            raise ModelError(f"{self._folder} has no tensor {_stored_name(name)}.weight")
+    def matrix_shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._slice(name).get_shape())
+
+    def _slice(self, name: str) -> Any:
+        stored_name = _stored_name(name) + ".weight"
+        opened = self._files.get(stored_name)
+        if opened is None:
+            raise ModelError(f"{self._folder} has no tensor {stored_name}")
+        return opened.get_slice(stored_name)
+
+    @override
+    def matrix(self, name: str, dtype: torch.dtype, cut: Cut = WHOLE) -> Packed:
+        lazy = self._slice(name)
+        outputs, inputs = lazy.get_shape()
+        rows, columns = cut.rows or range(outputs), cut.columns or range(inputs)
+        found: Tensor = lazy[rows.start : rows.stop, columns.start : columns.stop]
         if found.dtype not in DENSE_KINDS:
             raise ModelError(f"{_stored_name(name)}.weight is {found.dtype}; float32, float16 and bfloat16 are known")
         if dtype is torch.bfloat16 and found.dtype is not torch.bfloat16:

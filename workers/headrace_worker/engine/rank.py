@@ -1,0 +1,81 @@
+"""Entry of a rank's process (rank 1 and up): reads its part of the model, then computes its share of every step.
+
+Its pipe to rank 0, whose descriptor is the argument, is its lifeline too: when rank 0 has gone, it goes.
+"""
+
+import logging
+import signal
+import sys
+
+from headrace_worker.engine.build import assemble, survey
+from headrace_worker.errors import RankError, WorkerError
+from headrace_worker.parallel.group import JOIN_S, join, leave, reach_store
+from headrace_worker.parallel.lifeline import die_with_parent
+from headrace_worker.parallel.messages import Begin, Broken, End, Found, Load, Loaded, Step, ToRank, Touch
+from headrace_worker.parallel.pipe import Pipe, open_pipe
+from headrace_worker.runner.runner import Runner
+from headrace_worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+AGREE_S = 150.0
+"""How long rank 0 may take until all ranks have said what they see."""
+
+
+def main() -> int:
+    """Serve rank 0 until it ends; return the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 decides when the ranks end
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    die_with_parent()
+    pipe = open_pipe(int(sys.argv[1]))
+    begin = pipe.receive(JOIN_S)
+    assert isinstance(begin, Begin)
+    form = f"%(asctime)s rank {begin.rank} %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form)
+    try:
+        runner = _build(pipe, begin)
+        _serve(pipe, runner)
+    except WorkerError as error:
+        return _give_up(pipe, str(error), permanent=error.permanent)
+    except Exception as error:
+        logger.exception("rank %d failed", begin.rank)
+        return _give_up(pipe, str(error))
+    leave()
+    return 0
+
+
+def _build(pipe: Pipe[ToRank], begin: Begin) -> Runner:
+    settings = WorkerSettings.model_validate_json(begin.settings)
+    seen = survey(settings, begin.rank)
+    pipe.send(Found(begin.rank, seen.kv_hash, seen.num_blocks))
+    load = pipe.receive(AGREE_S)
+    if isinstance(load, End):
+        raise SystemExit(0)
+    assert isinstance(load, Load)
+    store = reach_store(settings.host, load.store_port)
+    group = join(seen.shape, begin.rank, seen.device, store, settings.host)
+    engine = assemble(settings, seen, load.num_blocks, group=group, progress=lambda _done, _total: None)
+    pipe.send(Loaded())
+    return engine.runner
+
+
+def _serve(pipe: Pipe[ToRank], runner: Runner) -> None:
+    while True:
+        match pipe.receive(None):
+            case Step() as step:
+                runner.follow(step)
+            case Touch(blocks):
+                runner.touch(blocks)
+            case End():
+                return
+
+
+def _give_up(pipe: Pipe[ToRank], message: str, *, permanent: bool = False) -> int:
+    try:
+        pipe.send(Broken(message, permanent))
+    except RankError:
+        logger.info("rank 0 has gone")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""The other ranks of a worker, as rank 0 sees them: processes, a pipe to each, and one sentence when one has ended."""
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from headrace_worker.errors import RankError
+from headrace_worker.parallel.messages import Begin, Broken, End, Found, FromRank, Load, Loaded, ToRank
+from headrace_worker.parallel.pipe import Pipe, encode, make_pipe
+
+_Kind = TypeVar("_Kind", Found, Loaded)
+logger = logging.getLogger(__name__)
+RANK: Final = (sys.executable, "-m", "headrace_worker.engine.rank")
+START_S: Final = 120.0
+"""How long a rank's process may take until it has seen the model's files."""
+LOAD_S: Final = 1800.0
+"""How long ranks may take to read weights."""
+_STOP_S = 5.0
+_NOTICE_S = 5.0
+"""How long a step may go on once a rank has ended: over sockets operations fail at once, NCCL's wait for ever."""
+
+
+@dataclass(slots=True, eq=False)
+class _Rank:
+    number: int
+    pipe: Pipe[FromRank]
+    process: "subprocess.Popen[bytes]"
+
+
+class Ranks:
+    """Starts the other ranks of the worker and watches them.
+
+    Args:
+        size: ranks of the worker, this one included.
+        settings: of the worker, as JSON.
+        wake: called, on another thread, when a rank has ended.
+        command: what to start; the number of its pipe's descriptor is appended.
+    """
+
+    def __init__(
+        self, size: int, settings: str, wake: Callable[[], None] = lambda: None, command: Sequence[str] = RANK
+    ) -> None:
+        self.size = size
+        self._wake = wake
+        self._closing = False
+        self._ended: str | None = None
+        self._permanent = False
+        self._noticed = threading.Event()
+        self._over = threading.Event()
+        self._ranks: list[_Rank] = []
+        for number in range(1, size):
+            self._ranks.append(_start(number, command))
+        for rank in self._ranks:
+            rank.pipe.send(Begin(rank.number, settings))
+
+    # --- start -------------------------------------------------------------------------------------------------------
+
+    def agree(self, kv_hash: str, num_blocks: int) -> int:
+        """Return the KV blocks that fit on every rank; raise RankError where one has found another model."""
+        for rank in self._ranks:
+            found = self._expect(rank, Found, START_S)
+            if found.kv_hash != kv_hash:
+                raise RankError(
+                    f"rank {rank.number} of {self.size} has found a model with KV compatibility hash "
+                    f"{found.kv_hash!r}, rank 0 has {kv_hash!r}; all ranks must read the same files"
+                )
+            num_blocks = min(num_blocks, found.num_blocks)
+        return num_blocks
+
+    def load(self, store_port: int, num_blocks: int) -> None:
+        """Have all ranks meet and read their weights."""
+        self.tell(Load(store_port, num_blocks))
+
+    def await_loaded(self) -> None:
+        """Return when all ranks are ready for steps, and watch them from then on."""
+        for rank in self._ranks:
+            self._expect(rank, Loaded, LOAD_S)
+        for rank in self._ranks:
+            threading.Thread(target=self._watch, args=(rank,), name=f"rank-{rank.number}", daemon=True).start()
+
+    def _expect(self, rank: _Rank, kind: type[_Kind], timeout_s: float) -> _Kind:
+        try:
+            message = rank.pipe.receive(timeout_s)
+        except RankError as error:
+            raise self._error(rank, str(error)) from error
+        if isinstance(message, Broken):
+            raise self._error(rank, message.message, permanent=message.permanent)
+        assert isinstance(message, kind), f"rank {rank.number} said {message} in place of {kind.__name__}"
+        return message
+
+    def _error(self, rank: _Rank, reason: str, *, permanent: bool = False) -> RankError:
+        error = RankError(f"rank {rank.number} of {self.size} could not start: {reason}")
+        error.permanent = permanent
+        return error
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def tell(self, message: ToRank) -> None:
+        """Send a message to all ranks, encoded once."""
+        data = encode(message)
+        for rank in self._ranks:
+            try:
+                rank.pipe.send_encoded(data)
+            except RankError as error:
+                raise self.failure(error) from error
+
+    def check(self) -> None:
+        """Raise RankError when a rank has ended."""
+        if self._ended is not None:
+            raise self.failure(None)
+
+    def failure(self, error: Exception | None) -> RankError:
+        """Return why a step with the other ranks failed: the end of a rank where there was one."""
+        if error is not None:
+            self._over.wait(_NOTICE_S / 2)
+        self._noticed.set()
+        reason = f"the ranks of the worker lost each other: {error}" if self._ended is None else self._ended
+        found = RankError(reason)
+        found.permanent = self._permanent
+        return found
+
+    def _watch(self, rank: _Rank) -> None:
+        """Wait for the end of one rank; its last words are in the pipe."""
+        code = rank.process.wait()
+        if self._closing or self._ended is not None:
+            return
+        reason = _reason(code)
+        with suppress(RankError):
+            message = rank.pipe.receive(0)
+            if isinstance(message, Broken):
+                reason = f"with: {message.message}"
+        self._ended = f"rank {rank.number} of {self.size} has ended {reason}; the whole worker ends with it"
+        self._over.set()
+        self._wake()
+        if not self._noticed.wait(_NOTICE_S):
+            self._end_hard()
+
+    def _end_hard(self) -> None:
+        """End this process: the step waits for a rank that is not there, in a call that nothing else ends."""
+        if not self._closing:
+            logger.error(self._ended)
+            signal.raise_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """End all ranks."""
+        self._closing = True
+        for rank in self._ranks:
+            with suppress(RankError):
+                rank.pipe.send(End())
+        until = time.monotonic() + _STOP_S
+        for rank in self._ranks:
+            try:
+                rank.process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                rank.process.kill()
+                rank.process.wait()
+            rank.pipe.close()
+
+
+def _start(number: int, command: Sequence[str]) -> _Rank:
+    pipe, theirs = make_pipe(number)
+    with theirs:
+        descriptor = theirs.fileno()
+        process = subprocess.Popen(  # noqa: S603 - our own entry
+            [*command, str(descriptor)], stdin=subprocess.DEVNULL, pass_fds=(descriptor,)
+        )
+    logger.info("rank %d started as process %d", number, process.pid)
+    return _Rank(number, pipe, process)
+
+
+def _reason(code: int) -> str:
+    return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
