@@ -40,6 +40,8 @@ class Cache:
         self._objects: dict[str, dict[tuple[str, str], Item]] = defaultdict(dict)
         self._by_key: dict[tuple[str, Key], dict[str, Item]] = defaultdict(dict)
         self._passed: dict[tuple[str, str | None], int] = {}
+        self.changes = 0
+        """Grows with every object that came, changed or went."""
 
     def get(self, kind: Kind[T], namespace: str, name: str) -> T | None:
         """Return an object, None where there is none."""
@@ -105,6 +107,7 @@ class Cache:
         return self._objects[kind.plural].get((item.metadata.namespace, item.metadata.name))
 
     def _put(self, kind: Kind[Any], item: Item) -> None:
+        self.changes += 1
         if (known := self._known(kind, item)) is not None:
             self._drop(kind, known)
         self._objects[kind.plural][item.metadata.namespace, item.metadata.name] = item
@@ -112,6 +115,7 @@ class Cache:
             self._by_key[kind.plural, key][item.metadata.name] = item
 
     def _drop(self, kind: Kind[Any], item: Item) -> None:
+        self.changes += 1
         del self._objects[kind.plural][item.metadata.namespace, item.metadata.name]
         for key in keys_of(item):
             found = self._by_key[kind.plural, key]

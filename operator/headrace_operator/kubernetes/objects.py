@@ -171,8 +171,8 @@ class PodSpec(msgspec.Struct, rename="camel"):
     node_name: str = ""
 
 
-class PodItem(Item):
-    """A pod."""
+class PodItem(Item, dict=True):
+    """A pod; what is read out of it may be kept with it."""
 
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
     status: PodStatus = msgspec.field(default_factory=PodStatus)

@@ -16,7 +16,14 @@ _USAGE: Final = 2
 
 
 def worker_of(pod: PodItem) -> Worker | None:
-    """Return the worker in a pod; None where the pod is no worker's."""
+    """Return the worker in a pod, read once; None where the pod is no worker's."""
+    if "worker" not in pod.__dict__:
+        pod.__dict__["worker"] = _read(pod)
+    worker: Worker | None = pod.__dict__["worker"]
+    return worker
+
+
+def _read(pod: PodItem) -> Worker | None:
     labels = pod.metadata.labels
     role = _ROLES.get(labels.get(LABEL_ROLE, ""))
     if role is None or LABEL_REVISION not in labels:

@@ -71,7 +71,7 @@ class Turn:
         items = {item.spec.role: item for item in self._tools.cache.of(POOLS, self._key)}
         held = numbers(self._deployment, memory.pools, items)
         desired = desire(self._deployment, memory.pools, held)
-        observed = self._observe(desired)
+        seen, observed = self._seen(), self._observe(desired)
         actions = reconcile(desired, observed)
         children = self._render(desired, observed, actions, held)
         if await maker.is_orphaned(LLM_DEPLOYMENTS, self._key, children):
@@ -95,7 +95,7 @@ class Turn:
         await hold_numbers(self._tools, maker, later, held)
         await maker.prune(self._key, self._tools.cache, children)
         pauses = [
-            *await self._report(desired, children),
+            *await self._report(desired, observed if self._seen() == seen else self._observe(desired), children),
             maker.again_s(),
             _TELL_AGAIN_S if memory.ended else None,
             min(memory.resting.values()) - self._now if memory.resting else None,
@@ -108,6 +108,11 @@ class Turn:
         await self._act(actions, desired, observed)
         await workers.set_gates(self._tools, self._key, self._memory, desired, observed)
         await self._tell_ends(observed)
+
+    def _seen(self) -> tuple[int, ...]:
+        """Return what is another after any news."""
+        memory = self._memory
+        return self._tools.cache.changes, len(memory.verified), len(memory.probing), len(memory.resting)
 
     def _observe(self, desired: Desired) -> Observed:
         return observe(
@@ -168,10 +173,9 @@ class Turn:
         secret = vouch.shared_secret(self._tools.key, self._key, self._memory.uid)
         return await vouch.tell(self._memory, observed.workers, self._tools.client, secret)
 
-    async def _report(self, desired: Desired, children: Sequence[Rendered]) -> list[float | None]:
-        """Write the statuses, by a fresh look; return after how long what is left of them is due."""
+    async def _report(self, desired: Desired, observed: Observed, children: Sequence[Rendered]) -> list[float | None]:
+        """Write the statuses; return after how long what is left of them is due."""
         memory, tools = self._memory, self._tools
-        observed = self._observe(desired)
         own = tools.resources.get(self._key) or {}
         before = memory.status or Written(own.get("status") or {}, self._now + writing.FIRST_S - writing.EVERY_S)
         deployments = tools.cache.of(DEPLOYMENTS, self._key)
