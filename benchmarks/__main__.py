@@ -14,6 +14,7 @@ PARTS = {
     "handoff_raw": "hand-off bandwidth beside raw NIXL",
     "router": "added latency and requests per second beside vllm-router",
     "reconcile": "the operator beside a bare client, 100 deployments and 1,000 pods on simulated nodes",
+    "scaling": "the scaler's answers to KEDA beside rounds over 1,000 workers",
     "startup": "make up to ready, cold and warm",
 }
 

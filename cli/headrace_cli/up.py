@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from headrace_api.resources import LLMDeployment, Resource
 from headrace_api.resources.errors import QuantityError
 from headrace_api.resources.quantity import parse_duration
 from headrace_cli import models
@@ -58,8 +59,9 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked, fetch the models, and serve; return the exit status."""
+    resources = load(options.files)
     try:
-        desired = plan(load(options.files), processors=count_processors(), threads=options.threads)
+        desired = plan(resources, processors=count_processors(), threads=options.threads)
     except PlanError as error:
         raise UsageError(str(error)) from error
     _check_address(options.host, options.port)
@@ -73,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
             drain_deadline_s=options.drain,
         )
         with Display() as display:
+            for text in remarks(resources):
+                display.line(text)
             with _sigterm_as_interrupt():
                 desired = models.fetch(desired, display, models.resolve)
             return bring_up(desired, settings, display, follow=options.logs)
@@ -100,6 +104,15 @@ def welcome(url: str, deployments: Sequence[str]) -> list[str]:
         f"  curl -N {url}/v1/chat/completions -H 'content-type: application/json' -d '{json.dumps(body)}'",
         "",
         "Ctrl-C lets running requests finish and ends; a second one ends at once.",
+    ]
+
+
+def remarks(resources: Sequence[Resource]) -> list[str]:
+    """Return what a user should know of the files before anything is started."""
+    scaled = [one for one in resources if isinstance(one, LLMDeployment) and one.spec.scaling is not None]
+    return [
+        f"LLMDeployment {one.metadata.name}: scaling is for clusters and ignored here; replicas sets the numbers"
+        for one in scaled
     ]
 
 

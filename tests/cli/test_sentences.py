@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from headrace_cli.display import sentences
+from headrace_cli.files import load
 from headrace_cli.main import main
-from headrace_cli.up import welcome
+from headrace_cli.up import remarks, welcome
 from headrace_operator.local.events import Ended
 
 EXAMPLE = str(Path(__file__).parents[2] / "examples" / "smollm2.yaml")
@@ -139,3 +140,13 @@ def test_a_first_crash_is_one_line_and_a_loop_shows_the_log() -> None:
     often = Ended("w", "exited with code 1", 2, 3, ("why",))
     assert list(sentences(once)) == ["w: exited with code 1; starting again in 0.5 s"]
     assert list(sentences(often))[-1] == "  why"
+
+
+def test_scaling_is_said_to_be_ignored(tmp_path: Path) -> None:
+    file = tmp_path / "scaled.yaml"
+    head = "apiVersion: serving.headrace.dev/v1alpha1\nkind: LLMDeployment\nmetadata: {name: chat}\n"
+    file.write_text(f"{head}spec: {{model: {{uri: 'file:///m'}}, scaling: {{}}}}\n")
+    (remark,) = remarks(load([str(file)]))
+    assert remark.startswith("LLMDeployment chat: scaling is for clusters")
+    file.write_text(f"{head}spec: {{model: {{uri: 'file:///m'}}}}\n")
+    assert remarks(load([str(file)])) == []
