@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from headrace_api.names import HEADER_IDEMPOTENCY_KEY, HEADER_REQUEST_ID
+from headrace_router.admin.costs import Page, parse_query
 from headrace_router.admin.health import health
 from headrace_router.admin.metrics import Metrics
 from headrace_router.admin.models import model_card, model_list
@@ -45,6 +46,7 @@ _PEEKS: dict[bytes, Callable[[bytes], Peek]] = {
 _FIELDS = {405: b"allow: POST\r\n", 401: b"www-authenticate: Bearer\r\n"}
 _TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 _MODELS = b"/v1/models"
+_COSTS = b"/admin/costs"
 _OPEN = frozenset((b"/health", b"/metrics", b"/waiting"))
 """Answered without an API key."""
 _HIDDEN = b"authorization"
@@ -93,7 +95,7 @@ class Router:
                 identity = repeatable_identity(who, request.own[_KEY], request.path, request.body)
             peek = _PEEKS.get(request.path)
             if peek is None:
-                return self._serve_own(answer, identity.request_id)
+                return self._serve_own(answer, identity.request_id, tenant)
             if request.method != b"POST":
                 raise _not_allowed(request)
             call = self._call(request, peek(request.body), identity, tenant)
@@ -108,12 +110,12 @@ class Router:
         exchange.start()
         return exchange
 
-    def _serve_own(self, answer: Answer, request_id: bytes) -> Running | None:
+    def _serve_own(self, answer: Answer, request_id: bytes, tenant: Tenant) -> Running | None:
         request = answer.request
         path = request.path
         fields = _id_line(request_id)
         is_model = path.startswith(_MODELS + b"/")
-        if path not in _OPEN and path != _MODELS and not is_model:
+        if path not in _OPEN and path not in (_MODELS, _COSTS) and not is_model:
             raise ClientError(f"There is nothing at {path.decode('ascii', 'replace')}.", status=404, code="not_found")
         if request.method not in (b"GET", b"HEAD"):
             answer.error(_not_allowed(request), b"allow: GET, HEAD\r\n" + fields)
@@ -125,6 +127,8 @@ class Router:
         elif path == b"/waiting":
             seconds = 0.0 if self.draining else parse_seconds(request.query)
             return self._polls.ask(answer, fields, now_s=self.now_s(), seconds=seconds)
+        elif path == _COSTS:
+            return Page(self._ledger(tenant), parse_query(request.query), answer, fields)
         elif path == _MODELS:
             answer.whole(200, JSON + fields, model_list(self.registry.deployments, self._started))
         else:
@@ -132,6 +136,16 @@ class Router:
             self._deployment(name)
             answer.whole(200, JSON + fields, model_card(name, self._started))
         return None
+
+    def _ledger(self, tenant: Tenant) -> str:
+        """Return where the ledger is, for who may read it; raise ClientError."""
+        if self.book is None or self.book.place is None:
+            text = "This router keeps no ledger; start it with --ledger, or give its LLMRouter one."
+            raise ClientError(text, status=404, code="no_ledger")
+        if not tenant.admin:
+            text = f"The key {tenant.key!r} may not read everybody's costs; ask with one that has admin: true."
+            raise ClientError(text, status=403, code="not_admin")
+        return self.book.place
 
     def _tenant(self, request: Request) -> Tenant:
         """Return who asks; raise ClientError 401. What probes and scrapers read needs no key."""

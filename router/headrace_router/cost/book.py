@@ -45,6 +45,7 @@ class Book:
         self._figures = Figures(spec.currency)
         self._limits = tuple(_limits(spec))
         self._ledger: Ledger | None = None
+        self.place = settings.ledger
         self.budgets = Budgets(self._limits, lambda _, _start_s: 0, self._warn)
         if self.keys is not None:
             self.keys.load()

@@ -29,11 +29,15 @@ class PostgresStore:
 
     Args:
         path: a file with the connection string: passwords do not belong on a command line.
+        read_only: for reports; makes no table.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         self._connection = self._connect()
+        if read_only:
+            self._connection.read_only = True
+            return
         try:
             with self._connection.transaction():
                 for statement in (_LOCK, *CREATE, *_GUARDS):

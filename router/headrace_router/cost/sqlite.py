@@ -72,9 +72,10 @@ class SqliteStore:
     def query(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT."""
         try:
-            return self._connection.execute(statement, values).fetchall()
+            rows: list[tuple[Any, ...]] = self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"the ledger {self._path} cannot be read: {error}") from error
+        return rows
 
     def close(self) -> None:
         """Close the file; the last connection folds the write-ahead log into it."""

@@ -58,15 +58,20 @@ def repeat_of(entry: Entry) -> Entry:
     return msgspec.structs.replace(entry, entry=f"{entry.entry}~{uuid.uuid4().hex}", kind="repeat", billed=0)
 
 
-def open_store(place: str) -> Store:
-    """Open what `sqlite:PATH` or `postgres:PATH` (a file with a connection string) names; raise StoreError."""
+def open_store(place: str, *, read_only: bool = False) -> Store:
+    """Open what `sqlite:PATH` or `postgres:PATH` (a file with a connection string) names; raise StoreError.
+
+    Args:
+        place: where it is.
+        read_only: for reports, beside a router that writes.
+    """
     kind, _, rest = place.partition(":")
     if kind == "sqlite" and rest:
         from headrace_router.cost.sqlite import SqliteStore  # noqa: PLC0415 - one of two, and not always built in
 
-        return SqliteStore(Path(rest))
+        return SqliteStore(Path(rest), read_only=read_only)
     if kind == "postgres" and rest:
         from headrace_router.cost.postgres import PostgresStore  # noqa: PLC0415 - likewise
 
-        return PostgresStore(Path(rest))
-    raise StoreError(f"--ledger is {place!r}; expected sqlite:PATH or postgres:PATH, a file with a connection string")
+        return PostgresStore(Path(rest), read_only=read_only)
+    raise StoreError(f"the ledger is {place!r}; expected sqlite:PATH or postgres:PATH, a file with a connection string")

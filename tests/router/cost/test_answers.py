@@ -216,6 +216,37 @@ def test_metrics_and_admin_page_agree_with_the_ledger(tmp_path: Path) -> None:
     run(main())
 
 
+def test_admins_read_reports_of_all_and_others_do_not(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path, HOURLY) as (it, _):
+            for name in ("anne", "bert", "bert"):
+                await it.ask(ask(name))
+            whole = await it.ask(_costs("root", "?by=team&since=1h"))
+            found = [(row["team"], row["requests"], row["billed"], row["currency"]) for row in whole.json["rows"]]
+            assert found == [("ads", 2, 0.012, "USD"), ("search", 1, 0.006, "USD")]
+            table = await it.ask(_costs("root", "?by=tier&format=csv"))
+            assert table.headers["content-type"].startswith("text/csv")
+            assert table.body.decode().splitlines()[1].startswith("small,3,0,0,300,0,24,6.0,12.0,0.0,0.018,0.018,0")
+            assert (await it.ask(_costs("anne"))).status == 403
+            for query in ("?by=colour", "?since=yesterday", "?format=xml", "?to=me", "?by"):
+                assert (await it.ask(_costs("root", query))).status == 400
+
+    run(main())
+
+
+def test_a_router_without_a_ledger_says_so(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path, HOURLY, ledger=None) as (it, _):
+            reply = await it.ask(_costs("root"))
+            assert (reply.status, reply.json["error"]["code"]) == (404, "no_ledger")
+
+    run(main())
+
+
+def _costs(name: str, query: str = "") -> bytes:
+    return f"GET /admin/costs{query} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer key-{name}\r\n\r\n".encode()
+
+
 def test_the_ledger_has_a_line_before_the_client_has_the_end(tmp_path: Path) -> None:
     async def main() -> None:
         async with shop(tmp_path, HOURLY) as (it, _):
