@@ -110,6 +110,7 @@ class Operator:
                 key=key,
             )
         )
+        self.metrics.registry.register(self.scaling.figures)
         self.metrics.watch(
             lambda: self.queue.depth, lambda: self.lease.left_s() > 0, lambda: len(self.resources.listed())
         )

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -280,6 +281,39 @@ def test_with_keda_each_pool_has_a_scaled_object_and_the_operator_writes_no_numb
             await eventually(lambda: _listed(rig, []))
 
     run(main(), 120)
+
+
+def test_keda_may_come_later_and_go_again(start: Start, kubectl: Kubectl, keda_module: Path) -> None:
+    async def main() -> None:
+        world = World()
+        async with start(world) as rig:
+            await rig.apply(scaling=FAST)
+            assert (await rig.until("ScalingActive"))["reason"] == "Operator"
+            looks = rig.operator.scaling._keda.look
+            kubectl.define([keda_module / "keda.sh_scaledobjects.yaml"], timeout_s=30)
+            try:
+                await looks()
+                await eventually(lambda: _says(rig, "Keda"))
+                await eventually(lambda: _listed(rig, ["chat-decode", "chat-prefill"]))
+                await eventually(lambda: rig.operator.scaling.scaler_port)
+            finally:
+                await rig.kubectl("delete", "crd", "scaledobjects.keda.sh", "--timeout=30s")
+            await eventually(lambda: _looked(rig, looks))
+            await eventually(lambda: _says(rig, "Operator"))
+            await eventually(lambda: rig.operator.scaling.scaler_port is None)
+            world.waiting = {"decode": 12}
+            await until_replicas(rig, "decode", 3)
+
+    run(main(), 120)
+
+
+async def _looked(rig: Rig, look: Callable[[], Any]) -> bool:
+    await look()
+    return not rig.operator._site.keda
+
+
+async def _says(rig: Rig, reason: str) -> bool:
+    return bool((await rig.condition("ScalingActive"))["reason"] == reason)
 
 
 async def _listed(rig: Rig, names: list[str]) -> bool:

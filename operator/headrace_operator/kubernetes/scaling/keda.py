@@ -60,7 +60,7 @@ class Keda:
         """Look once; where the API server gives no answer, what was known goes on to hold."""
         try:
             is_there = await self._is_served()
-        except ClusterError as error:
+        except (ClusterError, msgspec.MsgspecError) as error:
             logger.info("whether KEDA is installed could not be seen: %s", error)
             return
         if is_there and not self._watches:

@@ -58,6 +58,8 @@ class Rounds:
         self.wants = Wants()
         self.pages = Pages(visits())
         self.interval_s = interval_s
+        self.lasted_s = 0.0
+        """How long the last round took."""
         self._session = session
         self._subjects = Subjects(resources, cache)
         self._site = site
@@ -82,6 +84,7 @@ class Rounds:
                     logger.warning("a round of scaling ended early: %s", error)
                 except Exception:
                     logger.exception("a round of scaling failed in a way that is a fault of the operator")
+                self.lasted_s = _now() - began
                 await self._rest(began + self.interval_s)
         finally:
             await self._waiting.close()

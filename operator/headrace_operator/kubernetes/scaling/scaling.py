@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from headrace_operator.errors import OperatorError
@@ -10,6 +11,7 @@ from headrace_operator.kubernetes.agenda import Lane
 from headrace_operator.kubernetes.cache import Cache, Key
 from headrace_operator.kubernetes.resources import Resources
 from headrace_operator.kubernetes.scaling.endpoint import Offer, lead_here
+from headrace_operator.kubernetes.scaling.figures import Figures
 from headrace_operator.kubernetes.scaling.keda import Keda
 from headrace_operator.kubernetes.scaling.loop import Rounds
 from headrace_operator.kubernetes.session import Session
@@ -54,8 +56,10 @@ class Scaling:
         self._offer = offer
         self._found = found
         self._rounds = Rounds(writer, cache, resources, site, add, interval_s=offer.interval_s, visits=offer.visits)
+        self.figures = Figures(self._rounds.wants, lambda: self._rounds.lasted_s)
         self._keda = Keda(reader, cache, scopes, self._note)
         self._is_there = asyncio.Event()
+        self._has_gone = asyncio.Event()
         self.scaler_port: int | None = None
         """Where the scaler listens; None while it does not."""
 
@@ -73,33 +77,44 @@ class Scaling:
         # Before KEDA was looked for nothing is written that might be KEDA's.
         await self._keda.look()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keda.run(), name="look for KEDA")
-            tasks.create_task(self._rounds.run(), name="rounds of scaling")
-            tasks.create_task(self._serve(), name="scaler")
+            for work in (self._keda.run, self._rounds.run, self._serve):
+                tasks.create_task(_go_on(work), name=f"scaling: {work.__qualname__}")
 
     async def _serve(self) -> None:
         """Listen for KEDA's calls as long as KEDA is there."""
-        while True:
-            await self._is_there.wait()
-            # gRPC takes 20 MB, and is of use only where KEDA is.
-            from headrace_operator.kubernetes.scaling.scaler import Scaler  # noqa: PLC0415
+        await self._is_there.wait()
+        # gRPC takes 20 MB, and is of use only where KEDA is.
+        from headrace_operator.kubernetes.scaling.scaler import Scaler  # noqa: PLC0415
 
-            try:
-                async with Scaler(self._rounds.wants).serving(self._offer.host, self._offer.grpc_port) as port:
-                    self.scaler_port = port
-                    logger.info("KEDA is answered on port %d", port)
-                    while self._is_there.is_set():
-                        await lead_here(self._writer, self._offer, port)
-                        await asyncio.sleep(_RENEW_S)
-            except OperatorError as error:
-                logger.warning("KEDA cannot be answered yet: %s", error)
-                await asyncio.sleep(_AGAIN_S)
-            finally:
-                self.scaler_port = None
+        try:
+            async with Scaler(self._rounds.wants).serving(self._offer.host, self._offer.grpc_port) as port:
+                self.scaler_port = port
+                logger.info("KEDA is answered on port %d", port)
+                while self._is_there.is_set():
+                    await lead_here(self._writer, self._offer, port)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_RENEW_S):
+                            await self._has_gone.wait()
+        finally:
+            self.scaler_port = None
 
     def _note(self, is_there: bool) -> None:  # noqa: FBT001 - the fact itself
-        if is_there:
-            self._is_there.set()
-        else:
-            self._is_there.clear()
+        for event, holds in ((self._is_there, is_there), (self._has_gone, not is_there)):
+            if holds:
+                event.set()
+            else:
+                event.clear()
         self._found(is_there)
+
+
+async def _go_on(work: Callable[[], Awaitable[None]]) -> None:
+    """Do the work again whenever it ends, after a pause where it failed."""
+    while True:
+        try:
+            await work()
+        except OperatorError as error:
+            logger.warning("scaling goes on in %g s: %s", _AGAIN_S, error)
+            await asyncio.sleep(_AGAIN_S)
+        except Exception:
+            logger.exception("scaling goes on in %g s after a fault of the operator", _AGAIN_S)
+            await asyncio.sleep(_AGAIN_S)

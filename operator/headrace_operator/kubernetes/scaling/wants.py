@@ -49,6 +49,10 @@ class Wants:
         """Return the answer for a pool; None where nobody asks for it to be scaled, or nobody looked yet."""
         return self._wants.get((namespace, pool))
 
+    def listed(self) -> list[tuple[tuple[str, str], Want]]:
+        """Return all answers with their places."""
+        return list(self._wants.items())
+
     def put(self, wants: Mapping[tuple[str, str], Want], *, only: bool = False) -> None:
         """Take new answers; `only`: there are no others."""
         fresh = dict(wants) if only else {**self._wants, **wants}
