@@ -134,6 +134,8 @@ class Admit(msgspec.Struct, frozen=True, tag="admit"):
     """Prompt tokens that P took from its own prefix cache."""
     exposed_s: float
     """Seconds from the end of the last layer's compute to the end of the last write."""
+    spent_s: float = 0.0
+    """GPU-seconds that P's steps spent on this prompt: the decode worker tells them as its own."""
 
 
 Message = Hello | Welcome | Attempt | Starting | Grant | Renew | Alive | Abort | Aborted | Refused | Admit

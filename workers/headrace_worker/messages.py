@@ -81,6 +81,10 @@ class Output(msgspec.Struct, frozen=True, array_like=True):
     """With the first token: the prefill worker's name, or `local`."""
     cached_tokens: int = 0
     """With the first token: prompt tokens that were not computed for this choice."""
+    prefill_s: float = 0.0
+    """GPU-seconds since the last output of this choice that went into its prompt; see `engine.meter`."""
+    decode_s: float = 0.0
+    """The same for its generated tokens."""
 
 
 class Outputs(msgspec.Struct, frozen=True, tag="outputs"):
@@ -137,7 +141,8 @@ class Stats(msgspec.Struct, frozen=True, tag="stats", kw_only=True):
     """By state, the keys of `names.BLOCK_STATES`."""
     counters: dict[str, int]
     """Keys: prompt_computed, prompt_cached, prompt_received, generated, preemptions, bytes_sent, bytes_received,
-    handoff_admitted, handoff_aborted, handoff_refused, handoff_timed_out."""
+    handoff_admitted, handoff_aborted, handoff_refused, handoff_timed_out, gpu_load_ns, gpu_prefill_ns, gpu_decode_ns,
+    gpu_idle_ns, gpu_lost_ns."""
     step_s: tuple[float, ...] = ()
     """Durations of the steps since the last Stats."""
     transfer_s: tuple[float, ...] = ()

@@ -17,6 +17,7 @@ from headrace_worker.engine.blocks import BlockPool
 from headrace_worker.engine.build import Engine, build_engine
 from headrace_worker.engine.core import Core
 from headrace_worker.engine.link import FrontLink
+from headrace_worker.engine.meter import Meter, level
 from headrace_worker.engine.pair import make_handoff
 from headrace_worker.engine.report import Report
 from headrace_worker.engine.scheduler import Scheduler
@@ -58,12 +59,15 @@ def main() -> None:
 
 
 def _build(settings: WorkerSettings, link: FrontLink) -> Core:
+    began_s = time.monotonic()
     engine = build_engine(settings, _paced(link), link.wake)
     pool = BlockPool(engine.num_blocks, settings.block_size)
     scheduler = Scheduler(pool, max_running=settings.max_running, chunk_tokens=settings.chunk_tokens)
     report = Report()
     handoff, address = make_handoff(settings, engine, scheduler, report, link.wake)
     link.send(_ready(engine, settings, address))
+    meter = _meter(engine, settings, report)
+    report.counters["gpu_load_ns"] = round((time.monotonic() - began_s) * 1e9)
     return Core(
         link=link,
         scheduler=scheduler,
@@ -73,7 +77,15 @@ def _build(settings: WorkerSettings, link: FrontLink) -> Core:
         max_model_len=engine.max_model_len,
         vocabulary=engine.config.vocabulary,
         max_waiting=settings.max_waiting,
+        meter=meter,
     )
+
+
+def _meter(engine: Engine, settings: WorkerSettings, report: Report) -> Meter:
+    config = engine.config
+    context = level(config.hidden, config.intermediate, config.heads, config.kv_heads, config.head_dim)
+    devices = settings.tensor_parallel if engine.runner.kv.is_cuda else 1
+    return Meter(report, time.monotonic, devices=devices, level=context)
 
 
 def _ready(engine: Engine, settings: WorkerSettings, address: str) -> Ready:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from headrace_api.frames import Token
 from headrace_worker.engine.handoff import Handoff
 from headrace_worker.engine.link import FrontLink
+from headrace_worker.engine.meter import Meter, take
 from headrace_worker.engine.report import Report
 from headrace_worker.engine.requests import Requests
 from headrace_worker.engine.scheduler import Item, Plan, Scheduler
@@ -33,9 +34,10 @@ class Core:
         vocabulary: how many token ids the model has.
         max_waiting: most queued sequences.
         clock: monotonic seconds.
+        meter: shares the steps' time out; left out: one device, by tokens alone.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a process, each made elsewhere
         self,
         *,
         link: FrontLink,
@@ -47,6 +49,7 @@ class Core:
         vocabulary: int,
         max_waiting: int,
         clock: Callable[[], float] = time.monotonic,
+        meter: Meter | None = None,
     ) -> None:
         self._link = link
         self._scheduler = scheduler
@@ -57,6 +60,7 @@ class Core:
         self._vocabulary = vocabulary
         self._max_waiting = max_waiting
         self._clock = clock
+        self._meter = meter or Meter(report, clock)
         self._requests = Requests()
         self._outputs: list[Output] = []
 
@@ -82,6 +86,7 @@ class Core:
         if plan.items:
             began = self._clock()
             results = self._runner.run(Work([row_of(item) for item in plan.items], self._handoff.begin(plan)))
+            self._meter.ran(plan.items)
             self._scheduler.complete(plan)
             self._settle(plan, results)
             self._report.step_s.append(self._clock() - began)
@@ -106,11 +111,14 @@ class Core:
         sequence.output_ids.append(token.id)
         self._report.add("generated")
         finish = sequence.finish_reason()
+        spent = take(sequence)
         self._outputs.append(
             Output(
                 *(sequence.request, sequence.choice, (token,), finish),
                 prefill=sequence.prefill if opening else None,
                 cached_tokens=sequence.cached_tokens if opening else 0,
+                prefill_s=spent.prefill_s,
+                decode_s=spent.decode_s,
             )
         )
         for follower in self._requests.release_followers(sequence.request):
@@ -141,6 +149,7 @@ class Core:
         if (deadline := self._handoff.deadline()) is not None:
             until = min(until, deadline)
         self._link.wait(until - now)
+        self._meter.rested()
 
     # --- messages of the front ---------------------------------------------------------------------------------------
 
@@ -206,6 +215,7 @@ class Core:
             self._drop(sequence)
 
     def _drop(self, sequence: Sequence) -> None:
+        self._meter.lost(sequence)
         if sequence.phase is Phase.REMOTE:
             self._handoff.cancel(sequence)
         else:

@@ -18,6 +18,7 @@ class Report:
                 *("prompt_computed", "prompt_cached", "prompt_received", "generated", "preemptions"),
                 *("bytes_sent", "bytes_received"),
                 *("handoff_admitted", "handoff_aborted", "handoff_refused", "handoff_timed_out"),
+                *("gpu_load_ns", "gpu_prefill_ns", "gpu_decode_ns", "gpu_idle_ns", "gpu_lost_ns"),
             ),
             0,
         )

@@ -52,6 +52,10 @@ class Sequence:
     """Whether the front has had a token of it from this worker."""
     prefill: str = "local"
     """Who computed the prompt."""
+    prefill_s: float = 0.0
+    """GPU-seconds for the prompt that were not told yet; see `meter`."""
+    decode_s: float = 0.0
+    """The same for generated tokens."""
 
     @property
     def length(self) -> int:

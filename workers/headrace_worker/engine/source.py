@@ -104,6 +104,8 @@ class Serving(Handoff):
         sequence = self._sequences.pop(event.attempt, None)
         if sequence is not None:
             self._scheduler.remove(sequence)
+            if event.outcome != "admitted":
+                self._report.add("gpu_lost_ns", round(sequence.prefill_s * 1e9))
         self._report.add(f"handoff_{event.outcome}")
         self._report.add("bytes_sent", event.sent_bytes)
         if event.outcome == "admitted":
@@ -152,7 +154,7 @@ class Serving(Handoff):
             return False
         if token is not None:
             self._scheduler.hold(sequence)
-            self._courier.finish(sequence.attempt, token, sequence.cached_tokens)
+            self._courier.finish(sequence.attempt, token, sequence.cached_tokens, sequence.prefill_s)
         return True
 
     @override

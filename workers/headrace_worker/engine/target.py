@@ -233,6 +233,7 @@ class Asking(Handoff):
         sequence.computed = sequence.length
         sequence.cached_tokens = min(max(hit_tokens, admit.cached_tokens), len(sequence.prompt_ids))
         sequence.prefill = flight.target.worker
+        sequence.prefill_s += admit.spent_s
         self._scheduler.enter(sequence)
         self._report.add("handoff_admitted")
         self._report.add("prompt_cached", hit_tokens)

@@ -100,9 +100,18 @@ class Formatter:
             usage=usage,
             prefill=output.prefill,
             cached_tokens=output.cached_tokens if fresh else 0,
+            prompt_tokens=len(self._ask.run_of(output.choice).prompt_ids)
+            if fresh and self._leads(output.choice)
+            else 0,
+            prefill_s=output.prefill_s,
+            decode_s=output.decode_s,
         )
         tell = self._events if self._ask.stream else self._whole
         return Frame(head, tell(output.choice, delta, usage, fresh=fresh), delta.cut)
+
+    def _leads(self, index: int) -> bool:
+        """Whether a choice is the first of its prompt, with which the prompt is counted."""
+        return index % self._ask.n == 0
 
     def _events(self, index: int, delta: Delta, usage: Usage | None, *, fresh: bool) -> bytes:
         parts = [self._shape.begin(index)] if fresh else []

@@ -1,6 +1,6 @@
 """What Prometheus reads: the core's last statistics, and times that only the front sees."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -90,6 +90,10 @@ class Metrics(Collector):
         yield self._counters(names.KV_TRANSFER_BYTES, "KV bytes of hand-offs", "direction", _pick("bytes", counters))
         yield self._counters(names.HANDOFFS, "Hand-offs by how they ended", "outcome", _pick("handoff", counters))
         yield self._counters(names.PROMPT_TOKENS, "Prompt tokens by source", "source", _pick("prompt", counters))
+        lost_s = counters.get("gpu_lost_ns", 0) / 1e9
+        yield self._counter(names.GPU_LOST_SECONDS, "Of prefill and decode, for answers that nobody got", lost_s)
+        seconds = {use: count / 1e9 for use, count in _pick("gpu", counters).items()}
+        yield self._counters(names.GPU_SECONDS, "Seconds of the engine's GPUs by what they did", "use", seconds)
         yield self._counters(names.REQUESTS, "Requests by how they ended", "outcome", self._outcomes)
 
     def _histogram(self, name: str, text: str) -> Histogram:
@@ -106,7 +110,7 @@ class Metrics(Collector):
         family.add_metric(self._values, value)
         return family
 
-    def _counters(self, name: str, text: str, label: str, values: dict[str, int]) -> CounterMetricFamily:
+    def _counters(self, name: str, text: str, label: str, values: Mapping[str, float]) -> CounterMetricFamily:
         family = CounterMetricFamily(name, text, labels=(*LABELS, label))
         for value, count in values.items():
             family.add_metric((*self._values, value), count)
@@ -117,9 +121,10 @@ _COUNTERS: Final = {
     "bytes": ("sent", "received"),
     "handoff": ("admitted", "aborted", "refused", "timed_out"),
     "prompt": ("computed", "cached", "received"),
+    "gpu": ("load_ns", "prefill_ns", "decode_ns", "idle_ns"),
 }
 """The keys of `Stats.counters` that make up one metric: PREFIX_VALUE."""
 
 
 def _pick(prefix: str, counters: dict[str, int]) -> dict[str, int]:
-    return {value: counters.get(f"{prefix}_{value}", 0) for value in _COUNTERS[prefix]}
+    return {value.removesuffix("_ns"): counters.get(f"{prefix}_{value}", 0) for value in _COUNTERS[prefix]}

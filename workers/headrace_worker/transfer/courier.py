@@ -160,9 +160,9 @@ class Courier:
         now = self._clock()
         self._note(lambda: self._prefill.ready(Computed(attempt, layers, first, blocks, now), event))
 
-    def finish(self, attempt: str, first_token: Token, cached_tokens: int) -> None:
-        """Compute is over; the first token travels with the admission."""
-        self._note(lambda: self._prefill.finish(attempt, first_token, cached_tokens))
+    def finish(self, attempt: str, first_token: Token, cached_tokens: int, spent_s: float = 0.0) -> None:
+        """Compute is over; the first token, and the GPU-seconds it took, travel with the admission."""
+        self._note(lambda: self._prefill.finish(attempt, first_token, cached_tokens, spent_s))
 
     def refuse(self, attempt: str, reason: str) -> None:
         """Do not serve the attempt, or fail it; Settled follows when its last write has ended."""

@@ -145,10 +145,10 @@ class PrefillSide:
 
         self._gate(job, event, say)
 
-    def finish(self, attempt: str, token: Token, cached_tokens: int) -> None:
+    def finish(self, attempt: str, token: Token, cached_tokens: int, spent_s: float) -> None:
         """Compute of the attempt is over."""
         if (job := self._jobs.get(attempt)) is not None:
-            self._gate(job, None, lambda: job.source.finish(token, cached_tokens, self._clock()))
+            self._gate(job, None, lambda: job.source.finish(token, cached_tokens, self._clock(), spent_s))
 
     def refuse(self, attempt: str, reason: str) -> None:
         """The core cannot serve the attempt."""

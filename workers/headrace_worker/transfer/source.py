@@ -132,6 +132,7 @@ class Source:
         self._covered = _Covered([0] * terms.local.num_layers)
         self._token: Token | None = None
         self._cached_tokens = 0
+        self._spent_s = 0.0
         self._ending: _Ending | None = None
         self.settled = False
 
@@ -183,12 +184,13 @@ class Source:
         self._waiting.append(piece)
         return self._advance(now)
 
-    def finish(self, token: Token, cached_tokens: int, now: float) -> list[Action]:
-        """Compute is over; `token` follows the context."""
+    def finish(self, token: Token, cached_tokens: int, now: float, spent_s: float = 0.0) -> list[Action]:
+        """Compute is over; `token` follows the context, which took `spent_s` GPU-seconds."""
         if self._ending is not None or self.settled:
             return []
         self._token = token
         self._cached_tokens = cached_tokens
+        self._spent_s = spent_s
         self.finished_s = now
         return self._advance(now)
 
@@ -325,6 +327,7 @@ class Source:
             top=token.top,
             cached_tokens=self._cached_tokens,
             exposed_s=self.exposed_s,
+            spent_s=self._spent_s,
         )
 
 
