@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from headrace_router.router import Router
 from headrace_router.server.client import Client
 from headrace_router.settings import RouterSettings
 from headrace_router.ticking import every
+from headrace_router.unused import Surveyor
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ class RouterProcess:
                 tasks.create_task(self.discovery.run()),
                 tasks.create_task(every(WAKE_S, router.wake)),
                 tasks.create_task(every(SWEEP_S, router.sweep)),
-                *([tasks.create_task(every(POLL_S, router.book.poll))] if router.book is not None else []),
+                *(tasks.create_task(work) for work in self._bookkeeping()),
             ]
             await self._stopping.wait()
             server.close()
@@ -76,6 +78,15 @@ class RouterProcess:
         await router.pool.close()
         if router.book is not None:
             router.book.close()
+
+    def _bookkeeping(self) -> Iterable[Coroutine[None, None, None]]:
+        """Return what a router does now and then that keeps books."""
+        router, book = self.router, self.router.book
+        if book is None:
+            return
+        yield every(POLL_S, book.poll)
+        if book.place is not None:
+            yield Surveyor(book, router.listed, self._settings.unused_portion_s).run()
 
     async def _drain(self) -> None:
         """Let running requests finish, up to the deadline or a second stop."""

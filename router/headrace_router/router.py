@@ -247,6 +247,11 @@ class Router:
     def _waiting(self) -> dict[str, int]:
         return dict.fromkeys(self.registry.deployments, 0) | self.hold.counts()
 
+    def listed(self) -> list[Worker]:
+        """Return the workers that are listed now."""
+        known = self.registry.deployments.values()
+        return [member.worker for one in known for member in (*one.decoders, *one.prefillers)]
+
     def _workers(self) -> dict[tuple[str, str], int]:
         now_s = self.now_s()
         counts: dict[tuple[str, str], int] = {}

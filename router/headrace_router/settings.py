@@ -37,6 +37,9 @@ class RouterSettings(BaseModel):
     """File of API keys; requests without one of them are refused with 401. Default: everybody may send requests."""
     ledger: str | None = None
     """Where costs are written down: `sqlite:PATH`, or `postgres:PATH`, a file with a connection string."""
+    unused_portion_s: Annotated[float, Field(gt=0)] = 60.0
+    """So many GPU-seconds of a worker that no request used (idle, or lost to answers nobody got) make one line in the
+    ledger; workers are asked as often."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
     """Largest request body; a larger one is answered with 413."""
     max_header_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024

@@ -20,6 +20,7 @@ from headrace_router.cost.price import FREE, tariff
 from headrace_router.cost.report import spent_since
 from headrace_router.cost.store import StoreError
 from headrace_router.cost.tenants import ANYBODY, Keys, Tenant
+from headrace_router.cost.unused import line
 from headrace_router.errors import ClientError, SettingsError
 from headrace_router.settings import RouterSettings
 
@@ -114,6 +115,20 @@ class Book:
             written(True)
         else:
             self._ledger.append(entry, written)
+
+    def unused(self, portion: tuple[Kind, int, float], model: str, incarnation: str) -> None:
+        """Write down GPU time of a worker that no request used."""
+        tier, price = self._tiers.get(model, (model, FREE))
+        entry = line(
+            portion,
+            incarnation=incarnation,
+            model=model,
+            tier=tier,
+            tariff=price,
+            currency=self.currency,
+            unix_s=time.time(),
+        )
+        self.write(entry, lambda _: None)
 
     def note(self, tenant: Tenant, bill: Bill, model: str, kind: Kind) -> None:
         """Count a closed account."""

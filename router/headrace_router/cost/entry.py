@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["request", "repeat", "failed", "idle", "load", "overhead"]
+Kind = Literal["request", "repeat", "failed", "idle", "load", "lost"]
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -16,7 +16,7 @@ class Entry(msgspec.Struct, frozen=True):
     """Unix seconds: when the request came, or the stretch began."""
     kind: Kind
     """`request`: billed; `repeat`: the same request again, under its Idempotency-Key; `failed`: no answer came of it;
-    `idle`, `load`, `overhead`: time of a worker that no request used."""
+    `idle`, `load`, `lost`: time of a worker's GPUs that no request used, or that went into answers nobody got."""
     request: str
     """The request's id as the client knows it."""
     key: str
@@ -31,7 +31,7 @@ class Entry(msgspec.Struct, frozen=True):
     prefill_s: float
     decode_s: float
     lost_s: float
-    """GPU-seconds of failed attempts and of replayed prompts; for idle, load and overhead: the stretch itself."""
+    """GPU-seconds of failed attempts and of replayed prompts; for idle, load and lost: all of them."""
     cost: int
     """What it cost, in billionths, billed or not."""
     billed: int

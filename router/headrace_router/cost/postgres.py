@@ -67,7 +67,8 @@ class PostgresStore:
     def _add(self, entry: Entry) -> bool:
         if self._run(INSERT, values(entry)).rowcount == 1:
             return True
-        self._run(INSERT, values(repeat_of(entry)))
+        if (repeat := repeat_of(entry)) is not None:
+            self._run(INSERT, values(repeat))
         return False
 
     def query(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:

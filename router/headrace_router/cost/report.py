@@ -35,13 +35,14 @@ _SUMS: Final[Mapping[str, str]] = {
     "completion_tokens": "SUM(completion_tokens)",
     "prefill_gpu_seconds": "SUM(prefill_s)",
     "decode_gpu_seconds": "SUM(decode_s)",
-    "lost_gpu_seconds": "SUM(lost_s)",
+    "lost_gpu_seconds": "SUM(CASE WHEN kind IN ('idle', 'load') THEN 0 ELSE lost_s END)",
+    "idle_gpu_seconds": "SUM(CASE WHEN kind IN ('idle', 'load') THEN lost_s ELSE 0 END)",
     "cost": "SUM(cost)",
     "billed": "SUM(billed)",
     "cache_saving": "SUM(saving)",
 }
 _MONEY: Final = ("cost", "billed", "cache_saving")
-_SECONDS: Final = ("prefill_gpu_seconds", "decode_gpu_seconds", "lost_gpu_seconds")
+_SECONDS: Final = ("prefill_gpu_seconds", "decode_gpu_seconds", "lost_gpu_seconds", "idle_gpu_seconds")
 _SPAN = re.compile(r"([0-9]{1,6})(m|h|d|w)")
 _SPAN_S: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 

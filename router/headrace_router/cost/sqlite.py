@@ -66,7 +66,8 @@ class SqliteStore:
     def _add(self, entry: Entry) -> bool:
         if self._connection.execute(INSERT, values(entry)).rowcount == 1:
             return True
-        self._connection.execute(INSERT, values(repeat_of(entry)))
+        if (repeat := repeat_of(entry)) is not None:
+            self._connection.execute(INSERT, values(repeat))
         return False
 
     def query(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:

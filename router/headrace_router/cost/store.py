@@ -53,8 +53,13 @@ def values(entry: Entry) -> tuple[Any, ...]:
     return msgspec.structs.astuple(entry)
 
 
-def repeat_of(entry: Entry) -> Entry:
-    """Return a line for what ran again though it is in the ledger already: it cost something and bills nothing."""
+def repeat_of(entry: Entry) -> Entry | None:
+    """Return a line for what ran again though it is in the ledger already: it cost something and bills nothing.
+
+    None for time of a worker: another router told of the very same.
+    """
+    if entry.kind not in ("request", "failed", "repeat"):
+        return None
     return msgspec.structs.replace(entry, entry=f"{entry.entry}~{uuid.uuid4().hex}", kind="repeat", billed=0)
 
 
