@@ -145,7 +145,7 @@ class Applier:
             if kind is not SECRETS:
                 item = await self._session.read(kind, wanted.namespace, wanted.name)
                 _require_ours(item, wanted, owner_uid)
-        if item is not None:
+        if item is not None and kind is not SECRETS:  # no watch would ever tell that it has gone
             self._cache.learn(kind, item)
         self._made[wanted.place] = _Made(wanted.digest, owner_uid, 0)
         return True

@@ -283,3 +283,18 @@ def test_what_is_made_once_is_never_written_again(bench: Callable[..., Any]) -> 
             assert await it.data() == {"secret": "1"}
 
     run(main())
+
+
+def test_a_secret_is_made_again_for_the_next_resource_of_that_name(bench: Callable[..., Any], kubectl: Kubectl) -> None:
+    async def main() -> None:
+        async with bench() as it:
+            first = Wanted.of(it.manifest(kind="Secret", stringData={"secret": "1"}))
+            await it.applier.create(first, it.owner_uid)
+            kubectl("-n", it.namespace, "delete", "secret", "one")
+            it.applier.forget([first.place])
+
+            next_uid = "8b5e1b2e-0000-4000-8000-000000000000"
+            second = Wanted.of(it.manifest(kind="Secret", owner=next_uid, stringData={"secret": "2"}))
+            assert await it.applier.create(second, next_uid)
+
+    run(main())
