@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pytest
+from e2e.scenarios import verdict
 from e2e.scenarios.install import NAMESPACE, install_operator, remove_operator, remove_resources
 from e2e.scenarios.space import Space
 from e2e.scenarios.world import World, opened, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_FAILED: Final = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session")
@@ -48,14 +47,9 @@ def space(world: World, request: pytest.FixtureRequest) -> Iterator[Space]:
     name = f"e2e-{request.node.name.removeprefix('test_').replace('_', '-')[:40].strip('-')}"
     with world.namespace(name) as space:
         yield space
-        if has_failed(request.node):
+        if verdict.has_failed(request.node):
             tell(f"what {name} looked like:\n{space.report()}")
             tell(f"what the operator said:\n{Space(world.kubectl, NAMESPACE).report()}")
-
-
-def has_failed(item: pytest.Item) -> bool:
-    """Say whether a scenario has failed, for what tells of it while it is taken away."""
-    return item.stash.get(_FAILED, False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -68,6 +62,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Note failures, for the fixture that tells what a scenario left, and tell how long each scenario took."""
     report: pytest.TestReport = yield  # type: ignore[assignment]  # pluggy's generators are untyped
     if report.when == "call":
-        item.stash[_FAILED] = report.failed
+        verdict.note(item, failed=report.failed)
         tell(f"{item.name}: {report.outcome} after {report.duration:.1f} s")
     return report  # type: ignore[return-value]  # likewise

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
     from e2e.cluster.kubectl import Kubectl
 
-_PASSING: Final = frozenset(
-    {"APIService", "ComponentStatus", "ControllerRevision", "EndpointSlice", "Endpoints", "Event", "Lease"}
-)
+_PASSING: Final = frozenset({"APIService", "ComponentStatus", "ControllerRevision", "Endpoints", "Event", "Lease"})
 """Kinds that come and go by themselves, or with objects that are told anyway."""
 
 _COLUMNS: Final = "custom-columns=:kind,:metadata.namespace,:metadata.name"
