@@ -70,9 +70,10 @@ class Waiting:
         return count
 
     async def _poll(self, url: str) -> None:
-        """Ask a router again and again; the first time without a wait, so that something is known."""
+        """Ask a router again and again: with a long wait where nobody waits there, as far as is known, else without."""
         while True:
-            seconds = _SECONDS if url in self._told else 0
+            told = self._told.get(url)
+            seconds = 0 if told is None or any(told.waiting.values()) else _SECONDS
             waiting = _read(await self._visits.get(url, f"/waiting?seconds={seconds}", seconds + _SLACK_S))
             if waiting is not None:
                 self._told[url] = Told(waiting, asyncio.get_running_loop().time())
