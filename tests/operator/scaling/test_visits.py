@@ -120,6 +120,27 @@ def test_a_router_is_asked_again_and_again_and_wakes_at_once() -> None:
     run(main())
 
 
+def test_a_router_that_answers_without_a_wait_is_not_asked_without_end() -> None:
+    async def main() -> None:
+        asked = []
+
+        async def poll(_: web.Request) -> web.Response:
+            asked.append(1)
+            return web.json_response({"waiting": {}})
+
+        async with serving("/waiting", poll) as url:
+            polls = Waiting(Visits(), lambda: None)
+            polls.follow([url])
+            await eventually(lambda: len(asked) == 3)
+            assert polls.held([url], "chat", asyncio.get_running_loop().time()) == 0
+            began = asyncio.get_running_loop().time()
+            await eventually(lambda: len(asked) == 4)
+            assert asyncio.get_running_loop().time() - began > 0.5
+            await polls.close()
+
+    run(main())
+
+
 def test_an_answer_that_is_none_tells_nothing() -> None:
     async def main() -> None:
         asked = []

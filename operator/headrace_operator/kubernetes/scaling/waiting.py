@@ -12,7 +12,7 @@ from headrace_operator.kubernetes.scaling.visits import Visits
 _SECONDS: Final = 30
 _SLACK_S: Final = 10.0
 _PAUSE_S: Final = 1.0
-"""After an answer that some wait, the next would come at once; after none at all, the router may be gone."""
+"""From one question to the next at least: an answer that some wait comes at once, and so does none at all."""
 FRESH_S: Final = _SECONDS + 2 * _SLACK_S
 """A router that has said nothing for this long is not known to have nobody waiting."""
 
@@ -71,16 +71,18 @@ class Waiting:
 
     async def _poll(self, url: str) -> None:
         """Ask a router again and again: with a long wait where nobody waits there, as far as is known, else without."""
+        loop = asyncio.get_running_loop()
         while True:
-            told = self._told.get(url)
+            told, began = self._told.get(url), loop.time()
             seconds = 0 if told is None or any(told.waiting.values()) else _SECONDS
             waiting = _read(await self._visits.get(url, f"/waiting?seconds={seconds}", seconds + _SLACK_S))
             if waiting is not None:
-                self._told[url] = Told(waiting, asyncio.get_running_loop().time())
+                self._told[url] = Told(waiting, loop.time())
                 if any(waiting.values()):
                     self._woken()
-            if waiting is None or any(waiting.values()):
-                await asyncio.sleep(_PAUSE_S)
+            # A router that ends answers at once too. The first answer that nobody waits is followed by the long wait.
+            if told is not None or waiting is None or any(waiting.values()):
+                await asyncio.sleep(max(0.0, began + _PAUSE_S - loop.time()))
 
 
 def _read(body: bytes | None) -> dict[str, int] | None:
