@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from headrace_cli import chat, cost, render, up
+from headrace_cli import cascade, chat, cost, render, up
 from headrace_cli.errors import CliError
 
 INTERRUPTED_STATUS = 130
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"headrace {_version()}")
     parser.add_argument("--debug", action="store_true", help="log decisions and print tracebacks")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (up, chat, render, cost):
+    for command in (up, chat, cascade, render, cost):
         command.add_parser(commands)
     return parser
 
