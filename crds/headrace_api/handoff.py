@@ -11,7 +11,7 @@ import msgspec
 
 from headrace_api.sampling import Sampling
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -24,10 +24,35 @@ class Layout(msgspec.Struct, frozen=True):
     """Bytes of one block of one layer, keys and values together."""
     device: int = 0
     """CUDA ordinal where the tensor lies on a GPU."""
+    first_layer: int = 0
+    """Number, within the model, of the first layer that lies here."""
+    first_head: int = 0
+    """Number, within the model, of the first key/value head that lies here."""
+    num_heads: int = 1
+    """Key/value heads that share a block."""
+
+    @property
+    def head_bytes(self) -> int:
+        """Bytes of the keys of one head in one block; its values have as many."""
+        return self.block_bytes // (2 * self.num_heads)
 
     def offset(self, layer: int, block: int) -> int:
         """Return the byte offset of one block of one layer from `base`."""
         return (layer * self.num_blocks + block) * self.block_bytes
+
+
+class Rank(msgspec.Struct, frozen=True, tag="rank"):
+    """One of the ranks of a worker beside its first: where its part of the KV lies, and how to write there."""
+
+    incarnation: str
+    """Name of its transport: the worker's incarnation and `/` and the rank's number."""
+    layout: Layout
+    metadata: bytes
+
+
+def leader_of(incarnation: str) -> str:
+    """Return the incarnation of the worker that a rank's transport belongs to."""
+    return incarnation.partition("/")[0]
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -43,6 +68,8 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     layout: Layout
     metadata: bytes
     """The transport's own, opaque; decoded only after `kv_hash` was found equal."""
+    ranks: tuple[Rank, ...] = ()
+    """The other ranks of D; `layout` and `metadata` are those of its first."""
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):

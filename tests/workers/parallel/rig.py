@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 from tests.workers.server.tokenizer import write_tokenizer
 
+PACKAGES = [str(Path(__file__).parents[3] / name) for name in ("crds", "workers")]
 DEADLINE_S = 120.0
 VOCABULARY = 260
 
@@ -113,7 +114,8 @@ class Worker:
         (folder / "settings.json").write_text(json.dumps(given))
         command = [sys.executable, "-m", "headrace_worker", "--settings", str(folder / "settings.json")]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stderr=log, start_new_session=True)
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(PACKAGES)}
+            self.process = subprocess.Popen(command, stderr=log, start_new_session=True, env=environment)
         self._client: httpx.Client | None = None
 
     @property

@@ -21,7 +21,7 @@ def test_blocks_that_are_neighbours_on_one_side_only_stay_apart() -> None:
 
 
 def test_a_span_has_each_sides_own_offset_in_the_layer() -> None:
-    assert list(spans([Run(2, 3, 2)], 1, LOCAL, REMOTE)) == [Span((40 + 2) * 64, (90 + 3) * 64, 128)]
+    assert list(spans([Run(2, 3, 2)], 1, 1, LOCAL, REMOTE)) == [Span((40 + 2) * 64, (90 + 3) * 64, 128)]
 
 
 @given(PAIRS)
@@ -40,7 +40,7 @@ def test_no_two_runs_in_a_row_could_be_one(pairs: list[tuple[int, int]]) -> None
 def test_spans_move_exactly_the_blocks_of_one_layer(pairs: list[tuple[int, int]], layer: int) -> None:
     ours = bytes(range(256)) * (3 * 40 * 64 // 256)
     theirs = bytearray(3 * 90 * 64)
-    for span in spans(merge(pairs), layer, LOCAL, REMOTE):
+    for span in spans(merge(pairs), layer, layer, LOCAL, REMOTE):
         theirs[span.remote : span.remote + span.size] = ours[span.local : span.local + span.size]
     expected = bytearray(3 * 90 * 64)
     for local, remote in pairs:

@@ -95,7 +95,7 @@ def _ready(engine: Engine, settings: WorkerSettings, address: str) -> Ready:
         num_blocks=engine.num_blocks,
         block_size=settings.block_size,
         max_model_len=engine.max_model_len,
-        kv_bytes=engine.layout.num_layers * engine.num_blocks * engine.layout.block_bytes,
+        kv_bytes=engine.num_blocks * settings.block_size * engine.kv_bytes_per_token,
     )
 
 

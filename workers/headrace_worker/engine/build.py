@@ -34,6 +34,7 @@ from headrace_worker.parallel.ranks import Ranks
 from headrace_worker.parallel.shape import Shape
 from headrace_worker.runner.runner import Runner
 from headrace_worker.settings import WorkerSettings
+from headrace_worker.transfer.branch import FromBranch
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,10 @@ class Engine:
     layout: Layout
     max_model_len: int
     kv_hash: str
+    kv_bytes_per_token: int
+    """Over all layers, each head once."""
+    ranks: Ranks | None = None
+    """The other ranks of the worker."""
 
     @property
     def num_blocks(self) -> int:
@@ -101,7 +106,8 @@ def _assemble_all(
     settings: WorkerSettings, seen: Survey, progress: Callable[[int, int], None], wake: Callable[[], None]
 ) -> Engine:
     """Assemble this rank's part while the others do theirs."""
-    ranks = Ranks(seen.shape.size, settings.model_dump_json(), wake)
+    incoming = None if settings.role == "unified" else FromBranch
+    ranks = Ranks(seen.shape.size, settings.model_dump_json(), wake, incoming=incoming)
     try:
         num_blocks = ranks.agree(seen.kv_hash, seen.num_blocks)
         store, port = open_store(settings.host)
@@ -173,9 +179,20 @@ def assemble(
     return Engine(
         runner=Runner(decoder, kv, ranks),
         config=config,
-        layout=Layout(kv.data_ptr(), len(shard.layers), num_blocks, kv[0, 0].nbytes, seen.device.index or 0),
+        layout=Layout(
+            base=kv.data_ptr(),
+            num_layers=len(shard.layers),
+            num_blocks=num_blocks,
+            block_bytes=kv[0, 0].nbytes,
+            device=seen.device.index or 0,
+            first_layer=shard.layers.start,
+            first_head=shard.kv_heads.start,
+            num_heads=len(shard.kv_heads),
+        ),
         max_model_len=min(seen.max_model_len, num_blocks * settings.block_size),
         kv_hash=seen.kv_hash,
+        kv_bytes_per_token=config.kv_bytes_per_token(seen.dtype),
+        ranks=ranks,
     )
 
 

@@ -85,7 +85,8 @@ class Core:
             self._report.add("prompt_cached", sequence.computed)
         if plan.items:
             began = self._clock()
-            results = self._runner.run(Work([row_of(item) for item in plan.items], self._handoff.begin(plan)))
+            rows = [row_of(item) for item in plan.items]
+            results = self._runner.run(Work(rows, self._handoff.begin(plan), self._handoff.written(plan)))
             self._meter.ran(plan.items)
             self._scheduler.complete(plan)
             self._settle(plan, results)

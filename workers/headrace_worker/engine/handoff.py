@@ -9,6 +9,7 @@ from headrace_api.handoff import Dead
 from headrace_worker.engine.scheduler import Item, Plan
 from headrace_worker.engine.sequence import Sequence
 from headrace_worker.messages import PrefillPeer
+from headrace_worker.runner.work import Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,10 @@ class Handoff:
     def begin(self, plan: Plan) -> Callable[[int], None] | None:  # noqa: ARG002
         """A step is about to run; return what to call after each layer."""
         return None
+
+    def written(self, plan: Plan) -> list[Written]:  # noqa: ARG002
+        """Return what of a step other workers wait for."""
+        return []
 
     def computed(self, item: Item, token: Token | None) -> bool:  # noqa: ARG002
         """An item has been computed and perhaps a token sampled; True: it belongs to a peer, not to our front."""

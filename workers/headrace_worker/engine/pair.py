@@ -7,12 +7,14 @@ import torch
 
 from headrace_worker.engine.build import Engine
 from headrace_worker.engine.handoff import Handoff
+from headrace_worker.engine.layers import marker
 from headrace_worker.engine.report import Report
 from headrace_worker.engine.scheduler import Scheduler
 from headrace_worker.engine.source import Serving
 from headrace_worker.engine.target import Asking, Policy
-from headrace_worker.errors import SettingsError
+from headrace_worker.parallel.pipe import Pipe
 from headrace_worker.settings import WorkerSettings
+from headrace_worker.transfer.branch import Branch, ToBranch
 from headrace_worker.transfer.courier import Courier
 from headrace_worker.transfer.pick import pick
 from headrace_worker.transfer.target import Deadlines
@@ -25,8 +27,6 @@ def make_handoff(
     """Return the hand-off side for the worker's role, and the address of its control socket (empty: none)."""
     if settings.role == "unified":
         return Handoff(), ""
-    if settings.tensor_parallel > 1:
-        raise SettingsError("workers of several ranks hand nothing over yet; use the role unified")
     courier = start_courier(settings, engine, wake)
     if settings.role == "prefill":
         serving = Serving(
@@ -36,14 +36,14 @@ def make_handoff(
             layout=engine.layout,
             max_model_len=engine.max_model_len,
             max_waiting=settings.max_waiting,
-            mark=None if engine.runner.kv.device.type == "cpu" else _recorded,
+            mark=marker(engine.runner.kv.device),
         )
         return serving, courier.address
     asking = Asking(
         courier,
         scheduler,
         report,
-        layout=engine.layout,
+        kv_block_bytes=settings.block_size * engine.kv_bytes_per_token,
         deadlines=Deadlines(settings.queue_deadline_s, settings.silence_s, settings.attempt_deadline_s),
         policy=Policy(
             local_prefill_tokens=settings.local_prefill_tokens,
@@ -75,19 +75,33 @@ def start_courier(settings: WorkerSettings, engine: Engine, wake: Callable[[], N
         transport=transport,
         kv_address=engine.layout.base,
         layout=engine.layout,
-        device=_ordinal(engine.runner.kv.device),
+        device=ordinal(engine.runner.kv.device),
         silence_s=settings.silence_s,
         wake=wake,
         trace=None if settings.trace_file is None else Trace(Path(settings.trace_file)),
+        branches=() if engine.ranks is None else engine.ranks.couriers,
     )
 
 
-def _ordinal(device: torch.device) -> int | None:
+def start_branch(settings: WorkerSettings, engine: Engine, rank: int, pipe: Pipe[ToBranch]) -> Branch:
+    """Start the thread that owns the KV transport of rank 1 and up."""
+    name = f"{settings.incarnation}/{rank}"
+    return Branch(
+        rank=rank,
+        name=name,
+        pipe=pipe,
+        transport=pick(
+            settings.transport,
+            incarnation=name,
+            host=settings.host,
+            advertise=settings.address,
+            secret=settings.secret,
+        ),
+        layout=engine.layout,
+        device=ordinal(engine.runner.kv.device),
+    )
+
+
+def ordinal(device: torch.device) -> int | None:
+    """Return the number of a GPU, None for host memory."""
     return None if device.type == "cpu" else (device.index or 0)
-
-
-def _recorded() -> torch.cuda.Event:
-    """Return an event that comes when the current stream has done all work queued so far."""
-    event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves its arguments untyped
-    event.record()
-    return event

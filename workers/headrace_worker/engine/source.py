@@ -7,16 +7,15 @@ from typing_extensions import override
 from headrace_api.frames import Token
 from headrace_api.handoff import Dead, Layout
 from headrace_worker.engine.handoff import Admitted, Handoff
+from headrace_worker.engine.layers import announcing
 from headrace_worker.engine.report import Report
 from headrace_worker.engine.scheduler import Item, Plan, Scheduler
 from headrace_worker.engine.sequence import Sequence, blocks_for
 from headrace_worker.errors import TransferError
+from headrace_worker.runner.work import Written
 from headrace_worker.transfer import events
 from headrace_worker.transfer.courier import Courier
-from headrace_worker.transfer.prefill import Ready
-
-_WRITE_BYTES = 512 * 1024
-"""Layers are written together up to this size: each write takes time from compute, and small ones gain nothing."""
+from headrace_worker.transfer.writing import Ready
 
 
 class Serving(Handoff):
@@ -119,33 +118,19 @@ class Serving(Handoff):
                 hit = sequence.blocks[: sequence.registered]
                 if hit:
                     self._courier.ready_blocks(sequence.attempt, 0, hit)
-        items = [item for item in plan.items if item.sequence.attempt is not None]
-        return self._layers_of([self._written(item) for item in items]) if items else None
+        written = self.written(plan)
+        return announcing(written, self._layout, self._courier.layers_done, self._mark) if written else None
 
-    def _layers_of(self, written: list[tuple[str, int, list[int]]]) -> Callable[[int], None]:
-        """Return what tells the courier of each group of layers as soon as the last of the group is computed."""
-        total = self._layout.num_layers
-        layer_bytes = sum(len(blocks) for _, _, blocks in written) * self._layout.block_bytes
-        size = max(1, min(total, _WRITE_BYTES // max(1, layer_bytes)))
+    @override
+    def written(self, plan: Plan) -> list[Written]:
+        return [self._written(item) for item in plan.items if item.sequence.attempt is not None]
 
-        def on_layer(layer: int) -> None:
-            done = layer + 1
-            if done % size and done < total:
-                return
-            event = None if self._mark is None else self._mark()
-            layers = range(layer - layer % size, done)
-            for attempt, first, blocks in written:
-                self._courier.layers_done(attempt, layers, first, blocks, event)
-
-        return on_layer
-
-    def _written(self, item: Item) -> tuple[str, int, list[int]]:
-        """Return (attempt, number of the first block, blocks) that an item writes."""
+    def _written(self, item: Item) -> Written:
         assert item.sequence.attempt is not None
         block_size = self._scheduler.pool.block_size
         first = item.start // block_size
         last = blocks_for(item.start + item.count, block_size)
-        return item.sequence.attempt, first, item.sequence.blocks[first:last]
+        return Written(item.sequence.attempt, first, item.sequence.blocks[first:last])
 
     @override
     def computed(self, item: Item, token: Token | None) -> bool:

@@ -9,7 +9,7 @@ from itertools import count
 from typing_extensions import override
 
 from headrace_api.frames import Token
-from headrace_api.handoff import Admit, Attempt, Dead, Layout, Renew
+from headrace_api.handoff import Admit, Attempt, Dead, Renew
 from headrace_worker.engine.handoff import Admitted, Handoff
 from headrace_worker.engine.report import Report
 from headrace_worker.engine.scheduler import Scheduler
@@ -50,7 +50,7 @@ class Asking(Handoff):
         courier: the thread that owns the transport.
         scheduler: of this worker.
         report: counters.
-        layout: of this worker's KV memory.
+        kv_block_bytes: one block's bytes over all layers and ranks.
         deadlines: of attempts.
         policy: when to ask.
         incarnation: of this worker; makes attempt ids unique.
@@ -64,7 +64,7 @@ class Asking(Handoff):
         scheduler: Scheduler,
         report: Report,
         *,
-        layout: Layout,
+        kv_block_bytes: int,
         deadlines: Deadlines,
         policy: Policy,
         incarnation: str,
@@ -77,7 +77,7 @@ class Asking(Handoff):
         self._scheduler = scheduler
         self._pool = scheduler.pool
         self._report = report
-        self._layout = layout
+        self._kv_block_bytes = kv_block_bytes
         self._deadlines = deadlines
         self._policy = policy
         self._names = (f"{incarnation}-{number}" for number in count(1))
@@ -238,7 +238,7 @@ class Asking(Handoff):
         self._report.add("handoff_admitted")
         self._report.add("prompt_cached", hit_tokens)
         self._report.add("prompt_received", sequence.length - hit_tokens)
-        self._report.add("bytes_received", len(written) * self._layout.num_layers * self._layout.block_bytes)
+        self._report.add("bytes_received", len(written) * self._kv_block_bytes)
         self._report.exposed_s.append(admit.exposed_s)
         token = Token(admit.first_token, admit.logprob, admit.margin, admit.top)
         self._arrived.append(Admitted(sequence, token))

@@ -42,10 +42,19 @@ class StepRow(msgspec.Struct, frozen=True, array_like=True):
     """Whether its last token's logits are wanted."""
 
 
+class StepWritten(msgspec.Struct, frozen=True, array_like=True):
+    """Blocks that a step computes for an attempt of another worker."""
+
+    attempt: str
+    first: int
+    blocks: tuple[int, ...]
+
+
 class Step(msgspec.Struct, frozen=True, tag="step"):
     """Rank 0 to all: compute this now, together."""
 
     rows: tuple[StepRow, ...]
+    written: tuple[StepWritten, ...] = ()
 
 
 class Touch(msgspec.Struct, frozen=True, tag="touch"):

@@ -2,12 +2,11 @@
 
 import socket
 from multiprocessing.connection import Connection
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from headrace_worker.errors import RankError
-from headrace_worker.parallel.messages import FromRank, ToRank
 
 Incoming = TypeVar("Incoming")
 _encode = msgspec.msgpack.Encoder().encode
@@ -33,7 +32,7 @@ class Pipe(Generic[Incoming]):
         """Return the descriptor, to wait on."""
         return self._connection.fileno()
 
-    def send(self, message: ToRank | FromRank) -> None:
+    def send(self, message: msgspec.Struct) -> None:
         """Send; raise RankError where nobody is there any more."""
         self.send_encoded(_encode(message))
 
@@ -53,23 +52,34 @@ class Pipe(Generic[Incoming]):
         except (OSError, EOFError) as error:
             raise RankError(f"{self._who} has gone") from error
 
+    def messages(self) -> list[Incoming]:
+        """Return what has arrived; raise RankError when the other end has gone."""
+        found: list[Incoming] = []
+        try:
+            while self._connection.poll(0):
+                found.append(self._decoder.decode(self._connection.recv_bytes()))
+        except (OSError, EOFError) as error:
+            if not found:
+                raise RankError(f"{self._who} has gone") from error
+        return found
+
     def close(self) -> None:
         """Close this end."""
         self._connection.close()
 
 
-def encode(message: ToRank) -> bytes:
+def encode(message: msgspec.Struct) -> bytes:
     """Return the message as it travels."""
     return _encode(message)
 
 
-def make_pipe(rank: int) -> tuple[Pipe[FromRank], socket.socket]:
-    """Return rank 0's end of a new pipe, and the other end to be handed to the rank's process."""
+def make_pipe(rank: int, incoming: Any) -> tuple[Pipe[Any], socket.socket]:
+    """Return rank 0's end of a new pipe, on which messages of type `incoming` arrive, and the rank's end."""
     ours, theirs = socket.socketpair()
     connection: Connection[bytes, bytes] = Connection(ours.detach())
-    return Pipe(connection, msgspec.msgpack.Decoder(FromRank), f"rank {rank}"), theirs
+    return Pipe(connection, msgspec.msgpack.Decoder(incoming), f"rank {rank}"), theirs
 
 
-def open_pipe(descriptor: int) -> Pipe[ToRank]:
-    """Return a rank's end of its pipe to rank 0."""
-    return Pipe(Connection(descriptor), msgspec.msgpack.Decoder(ToRank), "rank 0")
+def open_pipe(descriptor: int, incoming: Any) -> Pipe[Any]:
+    """Return a rank's end of a pipe to rank 0, on which messages of type `incoming` arrive."""
+    return Pipe(Connection(descriptor), msgspec.msgpack.Decoder(incoming), "rank 0")

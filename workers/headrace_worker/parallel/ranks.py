@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from headrace_worker.errors import RankError
 from headrace_worker.parallel.messages import Begin, Broken, End, Found, FromRank, Load, Loaded, ToRank
@@ -31,6 +31,7 @@ _NOTICE_S = 5.0
 class _Rank:
     number: int
     pipe: Pipe[FromRank]
+    courier: Pipe[Any] | None
     process: "subprocess.Popen[bytes]"
 
 
@@ -41,11 +42,18 @@ class Ranks:
         size: ranks of the worker, this one included.
         settings: of the worker, as JSON.
         wake: called, on another thread, when a rank has ended.
-        command: what to start; the number of its pipe's descriptor is appended.
+        incoming: type of what arrives on a second pipe, that of the ranks' couriers; None: they need none.
+        command: what to start; the numbers of its pipes' descriptors are appended.
     """
 
     def __init__(
-        self, size: int, settings: str, wake: Callable[[], None] = lambda: None, command: Sequence[str] = RANK
+        self,
+        size: int,
+        settings: str,
+        wake: Callable[[], None] = lambda: None,
+        *,
+        incoming: Any = None,
+        command: Sequence[str] = RANK,
     ) -> None:
         self.size = size
         self._wake = wake
@@ -56,9 +64,14 @@ class Ranks:
         self._over = threading.Event()
         self._ranks: list[_Rank] = []
         for number in range(1, size):
-            self._ranks.append(_start(number, command))
+            self._ranks.append(_start(number, command, incoming))
         for rank in self._ranks:
             rank.pipe.send(Begin(rank.number, settings))
+
+    @property
+    def couriers(self) -> list[Pipe[Any]]:
+        """The second pipes."""
+        return [rank.courier for rank in self._ranks if rank.courier is not None]
 
     # --- start -------------------------------------------------------------------------------------------------------
 
@@ -162,17 +175,26 @@ class Ranks:
                 rank.process.kill()
                 rank.process.wait()
             rank.pipe.close()
+            if rank.courier is not None:
+                rank.courier.close()
 
 
-def _start(number: int, command: Sequence[str]) -> _Rank:
-    pipe, theirs = make_pipe(number)
-    with theirs:
-        descriptor = theirs.fileno()
+def _start(number: int, command: Sequence[str], incoming: Any) -> _Rank:
+    pipe, theirs = make_pipe(number, FromRank)
+    ends, courier = [theirs], None
+    if incoming is not None:
+        courier, other = make_pipe(number, incoming)
+        ends.append(other)
+    descriptors = [end.fileno() for end in ends]
+    try:
         process = subprocess.Popen(  # noqa: S603 - our own entry
-            [*command, str(descriptor)], stdin=subprocess.DEVNULL, pass_fds=(descriptor,)
+            [*command, *map(str, descriptors)], stdin=subprocess.DEVNULL, pass_fds=descriptors
         )
+    finally:
+        for end in ends:
+            end.close()
     logger.info("rank %d started as process %d", number, process.pid)
-    return _Rank(number, pipe, process)
+    return _Rank(number, pipe, courier, process)
 
 
 def _reason(code: int) -> str:

@@ -1,6 +1,6 @@
 """Runs one step on the model: inputs, forward, sampling."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -60,9 +60,9 @@ class Runner:
         return self._decoder.forward(batch, self.kv)
 
     @torch.inference_mode()
-    def follow(self, step: Step) -> None:
-        """Compute this rank's share of a step of rank 0."""
-        work = work_of(step)
+    def follow(self, step: Step, on_layer: Callable[[int], None] | None = None) -> None:
+        """Compute this rank's share of a step of rank 0; `on_layer` is called as in `Work`."""
+        work = work_of(step, on_layer)
         self._forward(work, arrange(work))
 
     def check(self) -> None:

@@ -29,8 +29,20 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """Blocks that a step computes for an attempt of another worker."""
+
+    attempt: str
+    first: int
+    """Number, within the sequence, of the first one."""
+    blocks: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """One step: rows in any order; `on_layer` is called with each layer's number once its KV is written."""
 
     rows: Sequence[Row]
     on_layer: Callable[[int], None] | None = None
+    written: Sequence[Written] = ()
+    """What of it other workers wait for."""

@@ -17,15 +17,19 @@ from typing import Any
 import zmq
 
 from headrace_api.frames import Token
-from headrace_api.handoff import Attempt, Dead, Grant, Layout, Renew
+from headrace_api.handoff import Attempt, Dead, Grant, Layout, Rank, Renew
 from headrace_worker.errors import TransferError
 from headrace_worker.messages import PrefillPeer
+from headrace_worker.parallel.pipe import Pipe
 from headrace_worker.transfer import secrecy
+from headrace_worker.transfer.branch import FromBranch, Places
 from headrace_worker.transfer.decode import DecodeSide
+from headrace_worker.transfer.device import use_device
 from headrace_worker.transfer.events import Down, Event
 from headrace_worker.transfer.identity import Identity
-from headrace_worker.transfer.prefill import Computed, PrefillSide, Ready
+from headrace_worker.transfer.prefill import PrefillSide
 from headrace_worker.transfer.transport import Transport
+from headrace_worker.transfer.writing import Computed, Ready
 
 logger = logging.getLogger(__name__)
 _START_S = 60.0
@@ -56,6 +60,7 @@ class Courier:
         silence_s: how long a handshake may take.
         wake: called on the courier's thread when events are waiting.
         trace: takes a record for each hand-off that has settled here.
+        branches: pipes to the couriers of this worker's other ranks.
 
     Raises:
         TransferError: the transport or the control socket could not be started.
@@ -78,8 +83,10 @@ class Courier:
         wake: Callable[[], None],
         advertise: str | None = None,
         trace: Callable[[dict[str, Any]], None] | None = None,
+        branches: Sequence[Pipe[FromBranch]] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._branches = branches
         self.address = ""
         self._who = (worker, incarnation, kv_hash)
         self._secret = secret
@@ -151,7 +158,8 @@ class Courier:
 
     def ready_blocks(self, attempt: str, first: int, blocks: Sequence[int]) -> None:
         """Blocks [first, first + len(blocks)) of the sequence lie in our `blocks`, in all layers (a cache hit)."""
-        self.layers_done(attempt, range(self._layout.num_layers), first, blocks)
+        now, layers = self._clock(), range(self._layout.num_layers)
+        self._note(lambda: self._prefill.hit(Computed(attempt, layers, first, blocks, now)))
 
     def layers_done(
         self, attempt: str, layers: range, first: int, blocks: Sequence[int], event: Ready | None = None
@@ -223,7 +231,7 @@ class Courier:
             self._started.set()
 
     def _open(self, context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
-        _use_device(self._memory[2])
+        use_device(self._memory[2])
         self._transport.register(*self._memory)
         router: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         router.linger = 0
@@ -239,14 +247,33 @@ class Courier:
             ) from error
         port = router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
         self.address = f"{_endpoint(self._advertise)}:{port}"
-        identity = Identity(*self._who, self._transport.name, self._layout, self._transport.metadata())
+        identity = self._introduce()
         self._prefill = PrefillSide(
-            router, identity, self._transport, emit=self._emit, clock=self._clock, trace=self._trace
+            router,
+            identity,
+            self._transport,
+            emit=self._emit,
+            clock=self._clock,
+            trace=self._trace,
+            branches=self._branches,
         )
         self._decode = DecodeSide(
             context, identity, secret=self._secret, silence_s=self._silence_s, emit=self._emit, clock=self._clock
         )
         return router
+
+    def _introduce(self) -> Identity:
+        """Return who we are once every rank has said where its memory lies, and tell the ranks of each other."""
+        ranks: list[Rank] = []
+        for pipe in self._branches:
+            said = pipe.receive(_START_S)
+            assert isinstance(said, Rank), f"a rank began with {said}"
+            ranks.append(said)
+        metadata = self._transport.metadata()
+        identity = Identity(*self._who, self._transport.name, self._layout, metadata, tuple(ranks))
+        for pipe in self._branches:
+            pipe.send(Places(tuple(identity.layouts)))
+        return identity
 
     def _turn(self, router: zmq.Socket[bytes]) -> None:
         self._take_notes()
@@ -271,6 +298,8 @@ class Courier:
         poller = zmq.Poller()
         poller.register(router, zmq.POLLIN)
         poller.register(self._bell, zmq.POLLIN)
+        for pipe in self._branches:
+            poller.register(pipe, zmq.POLLIN)
         for each in self._decode.sockets():
             poller.register(each, zmq.POLLIN)
         self._asleep = True
@@ -317,12 +346,3 @@ def _received(router: zmq.Socket[bytes]) -> list[tuple[bytes, bytes]]:
 
 def _endpoint(host: str) -> str:
     return f"tcp://[{host}]" if ":" in host else f"tcp://{host}"
-
-
-def _use_device(device: int | None) -> None:
-    """Make the GPU current on this thread: UCX leaves its CUDA transports out otherwise."""
-    if device is not None:
-        # Imported here only: a CPU worker's hand-off needs no torch.
-        import torch  # noqa: PLC0415
-
-        torch.cuda.set_device(device)

@@ -146,10 +146,11 @@ class DecodeSide:
             return
         if not isinstance(message, handoff.Admit):
             return
-        link = self._find(notification.sender)
-        if link is not None and message.ranks == 1:
+        incarnation = handoff.leader_of(notification.sender)
+        link = self._find(incarnation)
+        if link is not None and link.admitted(message):
             link.end(message.attempt)
-        self._emit(Admitted(notification.sender, message))
+        self._emit(Admitted(incarnation, message))
 
     def _receive(self, link: Link, data: bytes) -> None:
         try:

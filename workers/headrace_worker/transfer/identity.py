@@ -1,9 +1,11 @@
 """Who this worker is to its hand-off peers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headrace_api.handoff import PROTOCOL_VERSION, Hello, Layout, Welcome
+from headrace_api.handoff import PROTOCOL_VERSION, Hello, Layout, Rank, Welcome
 from headrace_worker.errors import IncompatiblePeerError, TransferError
+from headrace_worker.transfer.routes import covered
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,13 @@ class Identity:
     transport: str
     layout: Layout
     metadata: bytes
+    ranks: tuple[Rank, ...] = ()
+    """The other ranks of this worker."""
+
+    @property
+    def layouts(self) -> list[Layout]:
+        """Of all ranks."""
+        return [self.layout, *(rank.layout for rank in self.ranks)]
 
     def hello(self) -> Hello:
         """Introduce ourselves as a decode worker."""
@@ -27,6 +36,7 @@ class Identity:
             transport=self.transport,
             layout=self.layout,
             metadata=self.metadata,
+            ranks=self.ranks,
         )
 
     def welcome(self) -> Welcome:
@@ -47,9 +57,17 @@ class Identity:
                 f"decode worker {hello.worker!r} uses KV transport {hello.transport!r}, prefill worker "
                 f"{self.worker!r} uses {self.transport!r}; set the same `transport` on both"
             )
-        theirs, ours = hello.layout, self.layout
-        if (theirs.num_layers, theirs.block_bytes) != (ours.num_layers, ours.block_bytes):
+        theirs, ours = [hello.layout, *(rank.layout for rank in hello.ranks)], self.layouts
+        if any(layout.head_bytes != self.layout.head_bytes for layout in theirs) or covered(theirs) != covered(ours):
             raise TransferError(
-                f"decode worker {hello.worker!r} has {theirs.num_layers} layers of {theirs.block_bytes} bytes a block, "
-                f"prefill worker {self.worker!r} has {ours.num_layers} of {ours.block_bytes}"
+                f"decode worker {hello.worker!r} has {_amount(theirs)}, prefill worker {self.worker!r} has "
+                f"{_amount(ours)}; both must hold the whole model in the same type"
             )
+        if len({layout.num_blocks for layout in theirs}) > 1:
+            raise TransferError(f"the ranks of decode worker {hello.worker!r} have different numbers of KV blocks")
+
+
+def _amount(layouts: Sequence[Layout]) -> str:
+    first = layouts[0]
+    each = f"{first.num_layers} layers of {first.block_bytes} bytes a block"
+    return each if len(layouts) == 1 else f"{len(layouts)} ranks, the first with {each}"

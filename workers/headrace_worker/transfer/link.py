@@ -9,7 +9,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from headrace_api import handoff
-from headrace_api.handoff import Attempt, Message
+from headrace_api.handoff import Admit, Attempt, Message
 from headrace_worker.transfer import secrecy
 
 _WATCHED = (
@@ -58,6 +58,8 @@ class Link:
         self.carried: dict[str, bool] = {}
         """Attempts that were sent and have not ended; True where we gave them up and want to hear that they ended."""
         self.granted: set[str] = set()
+        self._admitted: dict[str, set[int]] = {}
+        """By attempt: the ranks that have written everything."""
         self.aborted_s = 0.0
         """When aborts were sent last."""
         self.socket: zmq.Socket[bytes] | None = None
@@ -128,9 +130,18 @@ class Link:
             return "nobody listens there"
         return "the connection was closed"
 
+    def admitted(self, admit: Admit) -> bool:
+        """Note that a rank has written everything; True once all have."""
+        if admit.attempt not in self.carried:
+            return False
+        ranks = self._admitted.setdefault(admit.attempt, set())
+        ranks.add(admit.rank)
+        return len(ranks) >= admit.ranks
+
     def end(self, attempt: str) -> bool:
         """Forget an attempt that has ended; False where it was not known."""
         self.granted.discard(attempt)
+        self._admitted.pop(attempt, None)
         return self.carried.pop(attempt, None) is not None
 
 

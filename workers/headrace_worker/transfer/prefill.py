@@ -4,10 +4,10 @@ Runs on the courier's thread. The rules are in `source`; here they meet the cont
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import zmq
@@ -15,12 +15,14 @@ import zmq
 from headrace_api import handoff
 from headrace_api.frames import Token
 from headrace_api.handoff import Dead, Message
-from headrace_worker.errors import TransferError
+from headrace_worker.errors import RankError, TransferError
+from headrace_worker.parallel.pipe import Pipe
+from headrace_worker.transfer.branch import Drop, Ended, Finish, FromBranch, Hit, Lost, Open, Start
 from headrace_worker.transfer.events import Asked, Event, Settled, Stopped
 from headrace_worker.transfer.identity import Identity
+from headrace_worker.transfer.routes import places, routes
 from headrace_worker.transfer.source import (
     Action,
-    PostWrite,
     SendAborted,
     SendAdmit,
     SendRefused,
@@ -30,31 +32,14 @@ from headrace_worker.transfer.source import (
     Terms,
 )
 from headrace_worker.transfer.trace import describe
-from headrace_worker.transfer.transport import Transport, Write
+from headrace_worker.transfer.transport import Transport
+from headrace_worker.transfer.writing import Computed, Job, Ready, Writing, connect, disconnect
 
 logger = logging.getLogger(__name__)
 _ALIVE_S = 0.5
 _IDLE_ALIVE_S = 5.0
 """How often a decode worker without attempts is told that we live; also how a vanished one is noticed."""
 _REMEMBERED = 4096
-
-
-class Ready(Protocol):
-    """A CUDA event, as far as the courier needs one."""
-
-    def query(self) -> bool:
-        """Return whether the work before the event has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Computed:
-    """The core says: blocks from number `first` of the sequence on lie in our `blocks`, in these layers."""
-
-    attempt: str
-    layers: range
-    first: int
-    blocks: Sequence[int]
-    moment_s: float
 
 
 @dataclass(slots=True, eq=False)
@@ -68,13 +53,7 @@ class _Peer:
     """Why the peer is to be dropped: it cannot be reached, or the transport to it failed."""
 
 
-@dataclass(slots=True, eq=False)
-class _Job:
-    source: Source
-    peer: _Peer
-    writes: dict[Write, int] = field(default_factory=dict)
-    gates: deque[tuple[Ready | None, Callable[[], list[Action]]]] = field(default_factory=deque)
-    """What the core said, in order, from the first entry whose event has not come yet."""
+_Job = Job[_Peer]
 
 
 class PrefillSide:
@@ -87,6 +66,7 @@ class PrefillSide:
         emit: takes events for the core.
         clock: monotonic seconds.
         trace: takes a record for each settled attempt.
+        branches: pipes to the couriers of this worker's other ranks, which write their part.
     """
 
     def __init__(
@@ -98,6 +78,7 @@ class PrefillSide:
         emit: Callable[[Event], None],
         clock: Callable[[], float],
         trace: Callable[[dict[str, Any]], None] | None,
+        branches: Sequence[Pipe[FromBranch]] = (),
     ) -> None:
         self._router = router
         self._identity = identity
@@ -106,14 +87,16 @@ class PrefillSide:
         self._clock = clock
         self._trace = trace
         self._routes: dict[bytes, _Peer] = {}
-        self._jobs: dict[str, _Job] = {}
+        self._branches = branches
+        self._writing: Writing[_Peer] = Writing(transport, clock, act=self._act, broken=self._broken)
+        self._jobs = self._writing.jobs
         self._ended: dict[str, None] = {}
         """Attempts of the past, in order: a late message must not bring one back to life."""
 
     @property
     def busy(self) -> bool:
         """Whether writes or events must be watched closely."""
-        return any(job.writes or job.gates for job in self._jobs.values())
+        return self._writing.busy
 
     @property
     def idle(self) -> bool:
@@ -130,25 +113,24 @@ class PrefillSide:
     def start(self, attempt: str) -> None:
         """Tell D that its attempt starts, so that it grants blocks."""
         if (job := self._jobs.get(attempt)) is not None:
-            self._perform(job, job.source.start(self._clock()))
+            self._writing.perform(job, job.source.start(self._clock()))
+            self._tell_ranks(Start(attempt))
             self._send(job.peer, handoff.Starting(attempt))
 
     def ready(self, computed: Computed, event: Ready | None = None) -> None:
-        """Take blocks that are ready, or will be once `event` has come."""
-        if (job := self._jobs.get(computed.attempt)) is None:
-            return
-        source, clock = job.source, self._clock
+        """Take blocks that are ready on this rank, or will be once `event` has come."""
+        self._writing.ready(computed, event)
 
-        def say() -> list[Action]:
-            computed_s = computed.moment_s if event is None else clock()
-            return source.ready(computed.layers, computed.first, computed.blocks, computed_s, clock())
-
-        self._gate(job, event, say)
+    def hit(self, computed: Computed) -> None:
+        """Take blocks that every rank has in its cache."""
+        self._tell_ranks(Hit(computed.attempt, computed.first, tuple(computed.blocks)))
+        self._writing.ready(computed, None)
 
     def finish(self, attempt: str, token: Token, cached_tokens: int, spent_s: float) -> None:
         """Compute of the attempt is over."""
         if (job := self._jobs.get(attempt)) is not None:
-            self._gate(job, None, lambda: job.source.finish(token, cached_tokens, self._clock(), spent_s))
+            self._tell_ranks(Finish(attempt, token, cached_tokens, spent_s))
+            self._writing.gate(job, None, lambda: job.source.finish(token, cached_tokens, self._clock(), spent_s))
 
     def refuse(self, attempt: str, reason: str) -> None:
         """The core cannot serve the attempt."""
@@ -191,23 +173,31 @@ class PrefillSide:
                 self._drop(peer, "it has come back as a new process")
         try:
             self._identity.check(hello)
-            self._transport.connect(hello.incarnation, hello.metadata, hello.layout)
+            terms = self._terms(hello)
+            connect(self._transport, hello, terms)
         except TransferError as error:
             self._reply(route, handoff.Refused("", str(error)))
             return
         now = self._clock()
         if known is None:
-            known = _Peer(hello.worker, hello.incarnation, Terms(self._identity.layout, hello.layout), route, now)
+            known = _Peer(hello.worker, hello.incarnation, terms, route, now)
+            self._tell_ranks(hello)
         self._routes.pop(known.route, None)
         known.route = route
         self._routes[route] = known
         self._send(known, self._identity.welcome())
 
+    def _terms(self, hello: handoff.Hello) -> Terms:
+        layouts = self._identity.layouts
+        return Terms(self._identity.layout, hello.layout, 0, len(layouts), routes(layouts, 0, places(hello)))
+
     def _ask(self, peer: _Peer, message: handoff.Attempt) -> None:
         if message.attempt in self._jobs or message.attempt in self._ended:
             return
-        source = Source(message.attempt, peer.terms, queue_deadline_s=message.queue_deadline_s, now=self._clock())
-        self._jobs[message.attempt] = _Job(source, peer)
+        patience_s, branches = message.queue_deadline_s, len(self._branches)
+        source = Source(message.attempt, peer.terms, queue_deadline_s=patience_s, now=self._clock(), branches=branches)
+        self._jobs[message.attempt] = Job(source, peer, peer.incarnation)
+        self._tell_ranks(Open(message.attempt, peer.incarnation, patience_s))
         self._emit(Asked(peer.incarnation, peer.worker, message))
 
     def _steer(self, peer: _Peer, message: Message) -> None:
@@ -227,8 +217,10 @@ class PrefillSide:
         now = self._clock()
         match message:
             case handoff.Grant():
+                self._tell_ranks(message)
                 self._perform(job, job.source.grant(message, now))
             case handoff.Renew(lease_s=lease_s):
+                self._tell_ranks(message)
                 self._perform(job, job.source.renew(lease_s, now))
             case handoff.Abort():
                 self._perform(job, job.source.abort(now))
@@ -236,15 +228,27 @@ class PrefillSide:
     # --- time --------------------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """See which events have come and which writes have ended."""
-        for job in list(self._jobs.values()):
-            self._open_gates(job)
-            self._check_writes(job)
+        """See which events have come, which writes have ended, and what the other ranks say."""
+        for pipe in self._branches:
+            with suppress(RankError):  # whoever started the ranks notices the end of one
+                for message in pipe.messages():
+                    self._branch_said(message)
+        self._writing.watch()
+
+    def _branch_said(self, message: FromBranch) -> None:
+        match message:
+            case Ended(attempt, sent_bytes, reason) if (job := self._jobs.get(attempt)) is not None:
+                self._perform(job, job.source.branch_ended(sent_bytes, reason, self._clock()))
+            case Lost(incarnation, reason):
+                for peer in self._routes.values():
+                    if peer.incarnation == incarnation and peer.lost is None:
+                        peer.lost = reason
+            case _:
+                pass  # the end of an attempt that has gone
 
     def tick(self) -> None:
         """Act on deadlines, give signs of life, drop peers that are lost."""
-        for job in list(self._jobs.values()):
-            self._perform(job, job.source.tick(self._clock()))
+        self._writing.tick()
         now = self._clock()
         for peer in list(self._routes.values()):
             self._tell(peer, now)
@@ -260,46 +264,25 @@ class PrefillSide:
     # --- how actions are performed -----------------------------------------------------------------------------------
 
     def _perform(self, job: _Job, actions: Sequence[Action]) -> None:
-        for action in actions:
-            match action:
-                case PostWrite():
-                    self._post(job, action)
-                case SendAdmit(admit):
-                    self._admit(job, admit)
-                case SendAborted():
-                    self._send(job.peer, handoff.Aborted(job.source.attempt))
-                case SendRefused(reason):
-                    self._send(job.peer, handoff.Refused(job.source.attempt, reason))
-                case Stop(reason):
-                    self._emit(Stopped(job.source.attempt, reason))
-                case Settle(outcome):
-                    self._settle(job, outcome)
+        self._writing.perform(job, actions)
 
-    def _post(self, job: _Job, action: PostWrite) -> None:
-        try:
-            write = self._transport.write(job.peer.incarnation, action.spans)
-        except TransferError as error:
-            self._failed(job, action.number, error)
-            return
-        job.writes[write] = action.number
-        self._check_writes(job)
+    def _act(self, job: _Job, action: Action) -> None:
+        match action:
+            case SendAdmit(admit):
+                self._admit(job, admit)
+            case SendAborted():
+                self._send(job.peer, handoff.Aborted(job.source.attempt))
+            case SendRefused(reason):
+                self._send(job.peer, handoff.Refused(job.source.attempt, reason))
+            case Stop(reason):
+                self._tell_ranks(handoff.Abort(job.source.attempt))
+                self._emit(Stopped(job.source.attempt, reason))
+            case Settle(outcome):
+                self._settle(job, outcome)
 
-    def _check_writes(self, job: _Job) -> None:
-        for write, number in list(job.writes.items()):
-            try:
-                ended = self._transport.done(write)
-            except TransferError as error:
-                del job.writes[write]
-                self._failed(job, number, error)
-                continue
-            if ended:
-                del job.writes[write]
-                self._perform(job, job.source.write_done(number, self._clock()))
-
-    def _failed(self, job: _Job, number: int, error: TransferError) -> None:
-        """End the attempt, and have the peer say hello again before the next one: a new connection may work."""
+    def _broken(self, job: _Job, error: TransferError) -> None:
+        """Have the peer say hello again before the next attempt: a new connection may work."""
         job.peer.lost = str(error)
-        self._perform(job, job.source.write_failed(number, str(error), self._clock()))
 
     def _admit(self, job: _Job, admit: handoff.Admit) -> None:
         try:
@@ -314,17 +297,12 @@ class PrefillSide:
         source = job.source
         del self._jobs[source.attempt]
         self._remember(source.attempt)
+        if self._branches and outcome == "admitted":
+            # The other ranks have sent their admissions by now: the decode worker looks for them once more.
+            self._send(job.peer, handoff.Alive((source.attempt,)))
         self._emit(Settled(source.attempt, outcome, source.sent_bytes, source.transfer_s, source.exposed_s))
         if self._trace is not None:
             self._trace(describe(source, outcome, worker=self._identity.worker, peer=job.peer.worker))
-
-    def _gate(self, job: _Job, event: Ready | None, say: Callable[[], list[Action]]) -> None:
-        job.gates.append((event, say))
-        self._open_gates(job)
-
-    def _open_gates(self, job: _Job) -> None:
-        while job.gates and ((event := job.gates[0][0]) is None or event.query()):
-            self._perform(job, job.gates.popleft()[1]())
 
     # --- peers -------------------------------------------------------------------------------------------------------
 
@@ -336,7 +314,8 @@ class PrefillSide:
                 self._perform(job, job.source.gone(self._clock()))
         self._reply(peer.route, handoff.Refused("", f"prefill worker {self._identity.worker!r} lost you: {reason}"))
         self._routes.pop(peer.route, None)
-        self._transport.disconnect(peer.incarnation)
+        self._tell_ranks(Drop(peer.incarnation))
+        disconnect(self._transport, peer.incarnation, peer.terms)
 
     def _remember(self, attempt: str) -> None:
         self._ended[attempt] = None
@@ -346,6 +325,11 @@ class PrefillSide:
     def _send(self, peer: _Peer, message: Message) -> None:
         if not self._reply(peer.route, message) and peer.lost is None:
             peer.lost = "it cannot be reached"
+
+    def _tell_ranks(self, message: msgspec.Struct) -> None:
+        for pipe in self._branches:
+            with suppress(RankError):  # whoever started the ranks notices the end of one
+                pipe.send(message)
 
     def _reply(self, route: bytes, message: Message) -> bool:
         try:

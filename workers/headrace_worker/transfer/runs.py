@@ -33,11 +33,11 @@ def merge(pairs: Iterable[tuple[int, int]]) -> Iterator[Run]:
         yield Run(start_local, start_remote, count)
 
 
-def spans(runs: Iterable[Run], layer: int, local: Layout, remote: Layout) -> Iterator[Span]:
-    """Yield one span for each run, in one layer; both layouts have blocks of one size."""
+def spans(runs: Iterable[Run], layer: int, there: int, local: Layout, remote: Layout) -> Iterator[Span]:
+    """Yield one span for each run, from our layer to the peer's layer `there`; blocks are of one size."""
     for run in runs:
         yield Span(
             local=local.offset(layer, run.local),
-            remote=remote.offset(layer, run.remote),
+            remote=remote.offset(there, run.remote),
             size=run.count * local.block_bytes,
         )

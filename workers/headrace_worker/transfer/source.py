@@ -11,7 +11,8 @@ from itertools import count
 
 from headrace_api.frames import Token
 from headrace_api.handoff import Admit, Grant, Layout
-from headrace_worker.transfer.runs import merge, spans
+from headrace_worker.transfer.routes import Route, straight
+from headrace_worker.transfer.runs import merge
 from headrace_worker.transfer.transport import Span
 
 
@@ -21,6 +22,8 @@ class PostWrite:
 
     number: int
     spans: tuple[Span, ...]
+    to: str = ""
+    """Which rank of D, by its transport's name; empty: the only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +100,20 @@ class _Covered:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What every attempt between this worker and one peer shares."""
+    """What every attempt between this rank and one peer shares."""
 
     local: Layout
     remote: Layout
+    """Of the peer's first rank; all of its ranks have as many blocks."""
     rank: int = 0
     ranks: int = 1
+    routes: tuple[Route, ...] | None = None
+    """None: one rank on both sides."""
+
+    @property
+    def ways(self) -> tuple[Route, ...]:
+        """What this rank writes where."""
+        return (straight(self.local, self.remote),) if self.routes is None else self.routes
 
 
 class Source:
@@ -113,9 +124,10 @@ class Source:
         terms: layouts of both sides.
         queue_deadline_s: how long it may wait to be started, and then for its grant.
         now: when it was asked for.
+        branches: other ranks of this worker that write for the attempt; this one settles after them.
     """
 
-    def __init__(self, attempt: str, terms: Terms, *, queue_deadline_s: float, now: float) -> None:
+    def __init__(self, attempt: str, terms: Terms, *, queue_deadline_s: float, now: float, branches: int = 0) -> None:
         self.attempt = attempt
         self.pieces: list[Piece] = []
         self.opened_s = now
@@ -134,6 +146,9 @@ class Source:
         self._cached_tokens = 0
         self._spent_s = 0.0
         self._ending: _Ending | None = None
+        self._branches = branches
+        self._branch_bytes = 0
+        self._admitted = False
         self.settled = False
 
     @property
@@ -144,7 +159,7 @@ class Source:
     @property
     def sent_bytes(self) -> int:
         """Bytes of completed and running writes."""
-        return sum(piece.size_bytes for piece in self.pieces)
+        return self._branch_bytes + sum(piece.size_bytes for piece in self.pieces)
 
     @property
     def transfer_s(self) -> float:
@@ -247,6 +262,16 @@ class Source:
             return self._advance(now)
         return self.refuse(f"KV could not be written: {reason}", now)
 
+    # --- what the other ranks say ------------------------------------------------------------------------------------
+
+    def branch_ended(self, sent_bytes: int, reason: str | None, now: float) -> list[Action]:
+        """Another rank writes no more for the attempt; with a reason it has given up by itself."""
+        self._branches -= 1
+        self._branch_bytes += sent_bytes
+        if reason is not None and self._ending is None and not self.settled:
+            return self.refuse(reason, now)
+        return self._advance(now)
+
     def tick(self, now: float) -> list[Action]:
         """Act on deadlines."""
         if self._ending is not None or self.settled:
@@ -272,7 +297,8 @@ class Source:
         if self.settled:
             return []
         if self._ending is not None:
-            return [] if self._flying else self._settle(self._ending.action, self._ending.outcome)
+            waits = self._flying or self._branches
+            return [] if waits else self._settle(self._ending.action, self._ending.outcome)
         if self._grant is None:
             return []
         return self._post(now) if self._waiting else self._complete(now)
@@ -282,23 +308,32 @@ class Source:
             return []
         if not self._covered.complete:
             return self.refuse("not all granted blocks were computed; this is a bug of the prefill worker", now)
-        return self._settle(SendAdmit(self._admit(self._token)), "admitted")
+        if not self._branches:
+            return self._settle(None if self._admitted else SendAdmit(self._admit(self._token)), "admitted")
+        if self._admitted:
+            return []
+        self._admitted = True
+        return [SendAdmit(self._admit(self._token))]
 
     def _post(self, now: float) -> list[Action]:
-        """Write all that is ready as one transfer: what waited for the grant goes together."""
+        """Write all that is ready as one transfer to each rank of D: what waited for the grant goes together."""
         assert self._grant is not None
         if now > self._lease_until:
             return self.tick(now)
         pieces, self._waiting = self._waiting, []
-        wanted = tuple(span for piece in pieces for span in self._place(piece, self._grant, now))
-        if not wanted:
-            return self._advance(now)
-        number = next(self._numbers)
-        self._flying[number] = pieces
-        return [PostWrite(number, wanted)]
+        wanted: dict[str, list[Span]] = {}
+        for piece in pieces:
+            for to, placed in self._place(piece, self._grant, now):
+                wanted.setdefault(to, []).extend(placed)
+        actions: list[Action] = []
+        for to, found in wanted.items():
+            number = next(self._numbers)
+            self._flying[number] = pieces
+            actions.append(PostWrite(number, tuple(found), to))
+        return actions or self._advance(now)
 
-    def _place(self, piece: Piece, grant: Grant, now: float) -> list[Span]:
-        """Return the piece's spans within the grant, and mark them as posted."""
+    def _place(self, piece: Piece, grant: Grant, now: float) -> list[tuple[str, list[Span]]]:
+        """Return the piece's spans within the grant for each rank of D, and mark its blocks as posted."""
         begin = max(piece.first, grant.first_block)
         end = min(piece.first + len(piece.blocks), grant.first_block + len(grant.blocks))
         piece.posted_s = now
@@ -308,9 +343,15 @@ class Source:
         ours = piece.blocks[begin - piece.first : end - piece.first]
         theirs = grant.blocks[begin - grant.first_block : end - grant.first_block]
         self._covered.add(piece.layers, ((1 << (end - begin)) - 1) << (begin - grant.first_block))
-        piece.size_bytes = (end - begin) * len(piece.layers) * self._terms.local.block_bytes
-        merged = tuple(merge(zip(ours, theirs, strict=True)))
-        return [span for layer in piece.layers for span in spans(merged, layer, self._terms.local, self._terms.remote)]
+        merged, local = tuple(merge(zip(ours, theirs, strict=True))), self._terms.local
+        placed = [
+            (way.incarnation, [span for layer in piece.layers for span in way.spans(merged, layer, local)])
+            for way in self._terms.ways
+        ]
+        piece.size_bytes = sum(span.size for _, found in placed for span in found)
+        if not piece.size_bytes:
+            piece.ended_s = now
+        return [(to, found) for to, found in placed if found]
 
     def _settle(self, action: SendAdmit | SendAborted | SendRefused | None, outcome: str) -> list[Action]:
         self.settled = True
