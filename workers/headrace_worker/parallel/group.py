@@ -14,6 +14,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, 
 from typing_extensions import override
 
 from headrace_worker.errors import RankError
+from headrace_worker.parallel.address import interface_towards
 from headrace_worker.parallel.shape import Shape
 
 Tensor = torch.Tensor
@@ -108,15 +109,15 @@ def join(shape: Shape, rank: int, device: torch.device, store: TCPStore, host: s
         rank: ours.
         device: NCCL carries what lies on GPUs, gloo what lies in host memory.
         store: where the ranks find each other.
-        host: address of the worker; on a loopback one gloo keeps off all other interfaces.
+        host: where rank 0 is; gloo and NCCL keep to the interface that leads there.
 
     Raises:
         RankError: not all of them came in time.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    elif _is_loopback(host):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if (interface := interface_towards(host)) is not None:
+        os.environ.setdefault("NCCL_SOCKET_IFNAME" if device.type == "cuda" else "GLOO_SOCKET_IFNAME", interface)
     backend = "nccl" if device.type == "cuda" else "gloo"
     options: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
     try:
@@ -139,7 +140,3 @@ def leave() -> None:
     """End the groups of this process."""
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or host.startswith("127.") or host == "::1"
