@@ -145,6 +145,29 @@ VALID: Final = (
     Case("Prometheus below a path", {"spec.scaling.prometheus.address": "https://metrics.example.com/select/0/"}),
     Case("a router of one tier", {}, kind="LLMRouter"),
     Case("a router of two pods", {"spec.replicas": 2}, kind="LLMRouter"),
+    Case(
+        "a router with everything of money",
+        {
+            "spec.tiers": [
+                {"name": "own", "deployment": "chat", "price": {"gpuHour": 2.5}},
+                {
+                    "name": "bought",
+                    "deployment": "big",
+                    "price": {"inputTokens": 1, "cachedInputTokens": 0.5, "outputTokens": 2},
+                },
+            ],
+            "spec.currency": "EUR",
+            "spec.auth": {"keysSecret": "keys"},
+            "spec.ledger": {"claim": "money", "whenAway": "refuse"},
+            "spec.budgets": [{"name": "b", "scope": "team", "of": "Search_1", "period": "day", "soft": 1, "hard": 1.5}],
+        },
+        kind="LLMRouter",
+    ),
+    Case(
+        "several routers on one Postgres",
+        {"spec.replicas": 3, "spec.ledger": {"postgresSecret": "db"}},
+        kind="LLMRouter",
+    ),
 )
 
 INVALID: Final = (
@@ -281,6 +304,42 @@ INVALID: Final = (
         kind="LLMRouter",
     ),
     Case("a router of no pods", {"spec.replicas": 0}, "spec.replicas", kind="LLMRouter"),
+    *(
+        Case(title, changes, named, kind="LLMRouter")
+        for title, changes, named in (
+            ("a price of nothing", {"spec.tiers": [{"name": "a", "deployment": "b", "price": {}}]}, "gpuHour"),
+            (
+                "a price by hour and by token",
+                {"spec.tiers": [{"name": "a", "deployment": "b", "price": {"gpuHour": 1, "inputTokens": 1}}]},
+                "gpuHour",
+            ),
+            (
+                "a price below nothing",
+                {"spec.tiers": [{"name": "a", "deployment": "b", "price": {"gpuHour": -1}}]},
+                "gpuHour",
+            ),
+            ("a currency that is none", {"spec.currency": "euro"}, "currency"),
+            ("keys from nowhere", {"spec.auth": {}}, "keysSecret"),
+            ("a ledger in two places", {"spec.ledger": {"file": "x", "claim": "y"}}, "file"),
+            ("several routers on one file", {"spec.replicas": 2, "spec.ledger": {"claim": "y"}}, "replicas"),
+            (
+                "several routers on one budget",
+                {"spec.replicas": 2, "spec.budgets": [{"name": "b", "scope": "key", "of": "a", "hard": 1}]},
+                "replicas",
+            ),
+            ("a budget without a limit", {"spec.budgets": [{"name": "b", "scope": "key", "of": "a"}]}, "hard"),
+            (
+                "a warning behind the end",
+                {"spec.budgets": [{"name": "b", "scope": "key", "of": "a", "soft": 3, "hard": 2}]},
+                "soft",
+            ),
+            (
+                "a budget of two names",
+                {"spec.budgets": [{"name": "b", "scope": "key", "of": "a", "hard": 1}] * 2},
+                "budgets",
+            ),
+        )
+    ),
 )
 
 ODD: Final[tuple[Any, ...]] = (

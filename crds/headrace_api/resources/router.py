@@ -32,6 +32,12 @@ class RouterSpec(Part):
             "several replicas cannot share a ledger in SQLite; use ledger.postgresSecret, or one replica",
             "replicas",
         ),
+        Rule(
+            "!has(self.budgets) || self.budgets.size() == 0 || self.replicas == 1",
+            lambda spec: not spec.budgets or spec.replicas == 1,
+            "several replicas would each spend a budget by themselves; use one replica",
+            "replicas",
+        ),
     )
 
     tiers: tuple[Tier, ...] = Field(
@@ -57,8 +63,8 @@ class RouterSpec(Part):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         examples=[[{"name": "search-monthly", "scope": "team", "of": "search", "hard": 100}]],
     )
-    """What keys, teams and organisations may spend; a request counts in each budget that it falls under. Local mode and
-    a single replica hold them exactly; they need `auth`, and a ledger to outlive a restart."""
+    """What keys, teams and organisations may spend; a request counts in each budget that it falls under. They need
+    `auth`, and a ledger to outlive a restart of the router."""
 
     @property
     def keeps_books(self) -> bool:

@@ -18,7 +18,7 @@ from headrace_router.cost.ledger import Ledger
 from headrace_router.cost.money import to_nano, to_text
 from headrace_router.cost.price import FREE, tariff
 from headrace_router.cost.report import spent_since
-from headrace_router.cost.store import StoreError
+from headrace_router.cost.store import StoreError, open_store
 from headrace_router.cost.tenants import ANYBODY, Keys, Tenant
 from headrace_router.cost.unused import line
 from headrace_router.errors import ClientError, SettingsError
@@ -55,7 +55,7 @@ class Book:
 
     def _open(self, place: str, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            ledger = self._ledger = Ledger(place, loop)
+            ledger = self._ledger = Ledger(open_store(place), loop)
             now_s, first = time.time(), True
 
             def spent(limit: Limit, start_s: float) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from headrace_router.cost.entry import Entry
-from headrace_router.cost.store import Store, StoreError, open_store
+from headrace_router.cost.store import Store, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +31,12 @@ class Ledger:
     """One router's way to its store.
 
     Args:
-        place: of the store.
+        store: belongs to the thread from `start` on.
         loop: where `done` is called.
     """
 
-    def __init__(self, place: str, loop: asyncio.AbstractEventLoop) -> None:
-        self._store: Store = open_store(place)
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
         self._loop = loop
         self._lines: queue.SimpleQueue[tuple[Entry, Done] | None] = queue.SimpleQueue()
         self._ending = threading.Event()
