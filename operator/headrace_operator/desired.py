@@ -24,10 +24,14 @@ class Template:
     max_running: int = 64
     chunk_tokens: int = 512
     transport: str = "auto"
+    tensor_parallel: int = 1
 
     def revision(self) -> str:
         """Return a digest of all fields: workers with another one are replaced."""
-        return _digest(asdict(self))
+        fields = asdict(self)
+        if self.tensor_parallel == 1:
+            del fields["tensor_parallel"]  # workers from before there was such a field are the same ones
+        return _digest(fields)
 
     def pairing(self) -> str:
         """Return a digest of what both sides of a hand-off must have alike."""

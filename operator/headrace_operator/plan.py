@@ -71,6 +71,7 @@ def pools_of(deployment: LLMDeployment) -> Iterable[Pool]:
         max_running=spec.engine.max_running,
         chunk_tokens=spec.engine.chunk_tokens,
         transport=spec.kv.transfer,
+        tensor_parallel=spec.parallelism.tensor,
     )
     decode = replace(template, threads=spec.decode.threads or 0)
     decoders = 1 if spec.decode.replicas is None else spec.decode.replicas

@@ -7,6 +7,7 @@ from pydantic import Field
 from headrace_api.resources.kv import KvSpec
 from headrace_api.resources.meta import Part, Resource
 from headrace_api.resources.model import ModelSpec
+from headrace_api.resources.parallelism import ParallelismSpec
 from headrace_api.resources.pods import PodTemplate, Workers
 from headrace_api.resources.rollout import RolloutSpec
 from headrace_api.resources.rules import Rule
@@ -93,6 +94,8 @@ class DeploymentSpec(Part):
     """Keys and values of the tokens in context: where they are kept and how they travel."""
     engine: EngineSpec = EngineSpec()
     """How much one step of a worker takes on."""
+    parallelism: ParallelismSpec = ParallelismSpec()
+    """How each worker divides the model among several devices."""
     rollout: RolloutSpec = RolloutSpec()
     """How a new revision of the workers takes the place of the old one. Local mode starts anew instead."""
     scaling: ScalingSpec | None = Field(default=None, examples=[{"decode": {"maxReplicas": 16}}])

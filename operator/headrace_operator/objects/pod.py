@@ -79,7 +79,12 @@ def _container(deployment: LLMDeployment, pool: Pool, site: Site, weights: Weigh
         "args": _arguments(),
         "env": [*_environment(deployment.metadata.name), *weights.environment],
         "ports": [{"name": "http", "containerPort": HTTP_PORT}],
-        "resources": requirements(workers_of(deployment, pool.role), spec.kv, site.accelerator(spec.accelerator)),
+        "resources": requirements(
+            workers_of(deployment, pool.role),
+            spec.kv,
+            site.accelerator(spec.accelerator),
+            spec.parallelism.tensor,
+        ),
         "securityContext": security.container_security(lock_memory=lock_memory),
         **_probes(),
         "volumeMounts": [

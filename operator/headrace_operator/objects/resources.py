@@ -16,8 +16,8 @@ _OPEN_PROCESSORS: Final = "100m"
 example off a laptop's cluster, where a rollout holds four workers at once."""
 
 
-def requirements(workers: Workers, kv: KvSpec, accelerator: Accelerator) -> Manifest:
-    """Return a worker container's resources: what the user wrote, completed."""
+def requirements(workers: Workers, kv: KvSpec, accelerator: Accelerator, ranks: int = 1) -> Manifest:
+    """Return the resources of a worker's container with so many ranks: what the user wrote, completed."""
     own = workers.resources
     requests, limits = dict(own.requests), dict(own.limits)
     stated = requests.keys() | limits.keys()
@@ -28,7 +28,7 @@ def requirements(workers: Workers, kv: KvSpec, accelerator: Accelerator) -> Mani
         requests["memory"] = str(_RUNTIME_BYTES + (kv_bytes or 0))
     # devices cannot be shared: the API server takes the limit for the request
     if accelerator == "nvidia" and GPU not in stated:
-        limits[GPU] = "1"
+        limits[GPU] = str(ranks)
     if kv.rdma is not None and kv.rdma.resource not in stated:
         limits[kv.rdma.resource] = str(kv.rdma.count)
     return {"requests": requests, **({"limits": limits} if limits else {})}

@@ -36,7 +36,7 @@ def terms(deployment: LLMDeployment, site: Site) -> Terms:
     gpus: dict[Role, int] = {}
     for pool in pools_of(deployment):
         workers = spec.prefill if pool.role == "prefill" else spec.decode
-        needs = requirements(workers, spec.kv, accelerator)
+        needs = requirements(workers, spec.kv, accelerator, spec.parallelism.tensor)
         stated = {**needs.get("requests", {}), **needs.get("limits", {})}
         gpus[pool.role] = int(parse_amount(str(stated.get(GPU, "0"))))
     return terms_of(deployment, spec.scaling or ScalingSpec(), gpus)
