@@ -22,7 +22,7 @@ from headrace_router.cost.tenants import ANYBODY, Tenant
 from headrace_router.discovery.registry import Deployment, Member, Registry
 from headrace_router.discovery.worker import Worker
 from headrace_router.errors import ClientError
-from headrace_router.openai.peek import Peek, peek_chat, peek_completion, peek_sizes, splice_seed
+from headrace_router.openai.peek import Peek, peek_chat, peek_completion, peek_embedding, peek_sizes, splice_seed
 from headrace_router.placement import Placement, Placer
 from headrace_router.server.answer import JSON, Answer
 from headrace_router.server.call import Call
@@ -42,6 +42,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _PEEKS: dict[bytes, Callable[[bytes], Peek]] = {
     b"/v1/chat/completions": peek_chat,
     b"/v1/completions": peek_completion,
+    b"/v1/embeddings": peek_embedding,
 }
 _FIELDS = {405: b"allow: POST\r\n", 401: b"www-authenticate: Bearer\r\n"}
 _TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"

@@ -67,7 +67,15 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """Front to core: end now; what still runs is aborted."""
 
 
-ToCore = Generate | Finish | Cancel | PeerDead | Shutdown
+class Embed(msgspec.Struct, frozen=True, tag="embed"):
+    """Front to core of an encoder: return a vector for each text; `Cancel` ends it too."""
+
+    request: str
+    texts: tuple[tuple[int, ...], ...]
+    """Ids of each, special tokens included."""
+
+
+ToCore = Generate | Embed | Finish | Cancel | PeerDead | Shutdown
 
 
 class Output(msgspec.Struct, frozen=True, array_like=True):
@@ -151,4 +159,11 @@ class Stats(msgspec.Struct, frozen=True, tag="stats", kw_only=True):
     """Exposed hand-off times since the last Stats (decode side)."""
 
 
-ToFront = Outputs | Failed | Loading | Ready | Broken | Stats
+class Embedded(msgspec.Struct, frozen=True, tag="embedded"):
+    """Core to front: the vectors of a request's texts, in order, each as little-endian float32."""
+
+    request: str
+    vectors: tuple[bytes, ...]
+
+
+ToFront = Outputs | Embedded | Failed | Loading | Ready | Broken | Stats

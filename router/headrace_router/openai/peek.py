@@ -68,9 +68,22 @@ class _Completion(Peek, kw_only=True):
         return bytes(self.prompt)
 
 
-_Request = TypeVar("_Request", _Chat, _Completion, Sizes)
+class _Embedding(Peek, kw_only=True):
+    input: msgspec.Raw
+
+    @property
+    def seeded(self) -> bool:
+        # Nothing is drawn, and the field is not one of this request's.
+        return True
+
+    def text(self) -> bytes:
+        return bytes(self.input)
+
+
+_Request = TypeVar("_Request", _Chat, _Completion, _Embedding, Sizes)
 
 _decode_chat = msgspec.json.Decoder(_Chat).decode
+_decode_embedding = msgspec.json.Decoder(_Embedding).decode
 _decode_sizes = msgspec.json.Decoder(Sizes).decode
 _decode_completion = msgspec.json.Decoder(_Completion).decode
 
@@ -83,6 +96,11 @@ def peek_chat(body: bytes) -> Peek:
 def peek_completion(body: bytes) -> Peek:
     """Read a completion request; raise ClientError where a field that the router needs is missing or wrong."""
     return _decode(_decode_completion, body)
+
+
+def peek_embedding(body: bytes) -> Peek:
+    """Read an embedding request; raise ClientError where a field that the router needs is missing or wrong."""
+    return _decode(_decode_embedding, body)
 
 
 def peek_sizes(body: bytes) -> Sizes:

@@ -16,6 +16,7 @@ from typing import NoReturn
 from headrace_worker.engine.blocks import BlockPool
 from headrace_worker.engine.build import Engine, build_engine
 from headrace_worker.engine.core import Core
+from headrace_worker.engine.encoding import EncoderCore, build_encoder
 from headrace_worker.engine.link import FrontLink
 from headrace_worker.engine.meter import Meter, level
 from headrace_worker.engine.pair import make_handoff
@@ -58,7 +59,12 @@ def main() -> None:
     link.close()
 
 
-def _build(settings: WorkerSettings, link: FrontLink) -> Core:
+def _build(settings: WorkerSettings, link: FrontLink) -> Core | EncoderCore:
+    encoder = build_encoder(settings, link)
+    return _build_decoder(settings, link) if encoder is None else encoder
+
+
+def _build_decoder(settings: WorkerSettings, link: FrontLink) -> Core:
     began_s = time.monotonic()
     engine = build_engine(settings, _paced(link), link.wake)
     pool = BlockPool(engine.num_blocks, settings.block_size)

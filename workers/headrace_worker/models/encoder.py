@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from headrace_worker.errors import ModelError
+from headrace_worker.models.architecture import ENCODERS
 
 Tensor = torch.Tensor
 Pooling = Literal["mean", "first"]
-ARCHITECTURES = ("BertModel",)
 _ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 
@@ -68,6 +68,10 @@ class Encoder:
             for number in range(self.config.num_layers):
                 x = self._layer(f"encoder.layer.{number}", x, real)
             return self._pooled(x, real)
+
+    def tensors(self) -> list[Tensor]:
+        """Return all weights."""
+        return list(self._tensors.values())
 
     def _input(self, ids: Tensor) -> Tensor:
         """Return (texts, T, hidden) of ids (texts, T): word, position and the first token type."""
@@ -120,13 +124,6 @@ class Encoder:
                 raise ModelError(f"the tensor {name!r} has the shape {tuple(found.shape)}; the config says {shape}")
 
 
-def is_encoder(path: Path) -> bool:
-    """Whether a model folder holds an encoder, by the architecture that its config.json names."""
-    if not (path / "config.json").is_file():
-        return False
-    return (_read(path / "config.json").get("architectures") or [None])[0] in ARCHITECTURES
-
-
 def open_encoder(folder: Path, device: torch.device) -> Encoder:
     """Read an encoder in the hub's layout; raise ModelError where it is none, incomplete, or of an unknown kind."""
     config = _read_config(folder)
@@ -144,8 +141,10 @@ def open_encoder(folder: Path, device: torch.device) -> Encoder:
 def _read_config(folder: Path) -> EncoderConfig:
     raw = _read(folder / "config.json")
     architecture = (raw.get("architectures") or ["unknown"])[0]
-    if architecture not in ARCHITECTURES:
-        raise ModelError(f"{folder} holds a {architecture!r} model; as encoders this worker runs: BertModel")
+    if architecture not in ENCODERS:
+        raise ModelError(
+            f"{folder} holds a {architecture!r} model; as encoders this worker runs: {', '.join(ENCODERS)}"
+        )
     positions = raw.get("position_embedding_type", "absolute")
     if positions != "absolute":
         raise ModelError(f"{folder}: positions of kind {positions!r} are not known; this worker knows 'absolute'")

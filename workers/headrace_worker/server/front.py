@@ -18,8 +18,10 @@ import uvicorn
 
 from headrace_worker.errors import SettingsError, WorkerError
 from headrace_worker.fetch import resolve
-from headrace_worker.messages import Failed, Loading, Outputs, Ready, Stats, ToFront
+from headrace_worker.messages import Embedded, Failed, Loading, Outputs, Ready, Stats, ToFront
+from headrace_worker.models.architecture import is_encoder
 from headrace_worker.server.core import ENGINE, Core
+from headrace_worker.server.embedding import Embeddings
 from headrace_worker.server.metrics import Metrics
 from headrace_worker.server.orphans import adopt
 from headrace_worker.server.peers import Peers
@@ -28,6 +30,7 @@ from headrace_worker.server.streams import Streams
 from headrace_worker.server.worker import Progress, Worker
 from headrace_worker.settings import WorkerSettings
 from headrace_worker.text import load_text
+from headrace_worker.text.wordpieces import EncoderVocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +81,7 @@ class Front:
         self._client = httpx.AsyncClient(trust_env=False)
         metrics = Metrics(settings.name, settings.worker)
         core = Core(settings, self._handle, engine)
-        self._worker = Worker(settings, metrics, core, Streams(core.send), Peers(self._client))
+        self._worker = Worker(settings, metrics, core, Streams(core.send), Peers(self._client), Embeddings(core.send))
         self._server = _Server(_http_config(self._worker))
         self._outcome: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._drain: asyncio.Task[None] | None = None
@@ -113,6 +116,7 @@ class Front:
         serving, life = tasks
         self._worker.draining = True  # what comes now would wait for a core that has gone
         self._worker.streams.fail_all()
+        self._worker.embeddings.fail_all()
         self._server.should_exit = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S + 1):
@@ -143,7 +147,10 @@ class Front:
 
     async def _load_text(self, path: Path) -> None:
         try:
-            self._worker.text = await _detached(partial(load_text, path))
+            if is_encoder(path):
+                self._worker.encoder_text = await _detached(partial(EncoderVocabulary, path))
+            else:
+                self._worker.text = await _detached(partial(load_text, path))
         except WorkerError as error:
             logger.error("the tokenizer could not be loaded: %s", error)  # noqa: TRY400  # a sentence for the user, no traceback
             self._end(_exit_code(permanent=error.permanent))
@@ -162,6 +169,9 @@ class Front:
                 self._note_load(message)
             case Failed():
                 worker.streams.fail(message)
+                worker.embeddings.fail(message)
+            case Embedded():
+                worker.embeddings.take(message)
             case Loading():
                 worker.progress.loading(message)
             case Ready():
@@ -193,10 +203,11 @@ class Front:
 
     async def _drain_and_stop(self) -> None:
         """Let running requests finish, then end the core; the deadline cuts what takes longer."""
-        logger.info("draining: %d requests run", len(self._worker.streams))
+        logger.info("draining: %d requests run", len(self._worker.streams) + len(self._worker.embeddings))
         try:
             async with asyncio.timeout(self._settings.drain_s):
                 await self._worker.streams.wait_idle()
+                await self._worker.embeddings.wait_idle()
                 await self._quiet.wait()
         except TimeoutError:
             logger.warning("drain took longer than %.0f s; running requests are cut", self._settings.drain_s)

@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from headrace_worker.errors import RequestError
-from headrace_worker.server.fields import Body, Message, StreamOptions
+from headrace_worker.server.fields import Message, StreamOptions
 from headrace_worker.server.refusal import clipped, nearest, shown
 
-AnyBody = TypeVar("AnyBody", bound=Body)
+AnyBody = TypeVar("AnyBody", bound=msgspec.Struct)
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"unknown field `(?P<name>.*)`$", re.DOTALL)
@@ -27,7 +27,7 @@ def parse(kind: type[AnyBody], data: bytes) -> AnyBody:
         raise RequestError(f"The body is not valid JSON: {error}. Send one JSON object in UTF-8.") from None
 
 
-def _explain(kind: type[Body], data: bytes, text: str) -> RequestError:
+def _explain(kind: type[msgspec.Struct], data: bytes, text: str) -> RequestError:
     match = _AT.match(text)
     what, path = (match["what"], match["path"] or "") if match else (text, "")
     unknown = _UNKNOWN.search(what)
@@ -44,7 +44,7 @@ def _explain(kind: type[Body], data: bytes, text: str) -> RequestError:
     return RequestError(f"{path} is wrong{_found(data, path)}: {what[:1].lower()}{what[1:]}.", param=path)
 
 
-def _struct_at(kind: type[Body], path: str) -> type[msgspec.Struct]:
+def _struct_at(kind: type[msgspec.Struct], path: str) -> type[msgspec.Struct]:
     if path.startswith("messages"):
         return Message
     return StreamOptions if path.startswith("stream_options") else kind

@@ -15,9 +15,11 @@ from starlette.routing import Route
 from headrace_api.handoff import Dead, HandoffAddress, authorization
 from headrace_worker.errors import RequestError
 from headrace_worker.messages import PeerDead
+from headrace_worker.server import embedding
 from headrace_worker.server.fields import ChatBody, CompletionBody
 from headrace_worker.server.generate import Generation
 from headrace_worker.server.problems import error_body, error_headers
+from headrace_worker.server.streams import ClientGoneError
 from headrace_worker.server.worker import Worker
 
 _MAX_SMALL_BODY_BYTES = 64 * 1024
@@ -29,6 +31,19 @@ class Surface:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._started = int(time.time())
+
+    async def embeddings(self, request: Request) -> Response:
+        """Turn texts into vectors."""
+        outcome = "error"
+        try:
+            answer = await embedding.serve(request, self._worker.admit_texts(), self._worker.embeddings)
+            outcome = "stop"
+        except ClientGoneError:
+            outcome = "cancelled"
+            return Response(status_code=499)  # nobody reads it
+        finally:
+            self._worker.metrics.ended(outcome)
+        return answer
 
     async def models(self, _: Request) -> Response:
         """List the one model."""
@@ -45,7 +60,7 @@ class Surface:
         worker = self._worker
         if worker.draining:
             return _json({"phase": "drain", "done": 0, "total": 0}, 503)
-        if worker.serving() is None:
+        if worker.serving() is None and worker.encoding() is None:
             return _json(
                 {"phase": worker.progress.phase, "done": worker.progress.done, "total": worker.progress.total}, 503
             )
@@ -105,6 +120,7 @@ def application(worker: Worker) -> Starlette:
         routes=[
             Route("/v1/chat/completions", Generation(worker, ChatBody), methods=["POST"]),
             Route("/v1/completions", Generation(worker, CompletionBody), methods=["POST"]),
+            Route("/v1/embeddings", surface.embeddings, methods=["POST"]),
             Route("/v1/models", surface.models, methods=["GET"]),
             Route("/health", surface.health, methods=["GET"]),
             Route("/ready", surface.ready, methods=["GET"]),

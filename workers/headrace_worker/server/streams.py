@@ -11,7 +11,7 @@ from headrace_worker.messages import Cancel, Failed, Finish, Generate, Output, T
 
 STALL_S: Final = 1800.0
 """Bound on the wait for the next output: a core that is silent for longer has lost the request."""
-_STATUS = {"invalid": 400, "overloaded": 503, "internal": 500}
+STATUS = {"invalid": 400, "overloaded": 503, "internal": 500}
 
 
 class CoreLostError(Exception):
@@ -106,7 +106,7 @@ class Streams:
         """End the request that the core gave up."""
         stream = self._by_key.pop(failed.request, None)
         if stream is not None:
-            status = _STATUS.get(failed.kind, 500)
+            status = STATUS.get(failed.kind, 500)
             code = REFUSED_OVERLOADED if status == 503 else None
             stream.fail(RequestError(failed.message, status=status, code=code))
 

@@ -30,6 +30,11 @@ class EncoderVocabulary:
             raise ModelError(f"{path}/tokenizer.json is no tokenizer this worker knows: {error}") from error
         self._tokenizer.encode_special_tokens = True
 
+    @property
+    def size(self) -> int:
+        """How many ids there are."""
+        return self._tokenizer.get_vocab_size()
+
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, special tokens included."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
