@@ -88,7 +88,7 @@ class Router:
 
     serves: frozenset[DeploymentName]
     books: str | None = None
-    """Prices and budgets as JSON (`RouterSpec.books_json`); None where none are kept."""
+    """Tiers, prices and budgets as JSON (`RouterSpec.books_json`); None without an LLMRouter."""
     keys_file: str | None = None
     ledger_file: str | None = None
 

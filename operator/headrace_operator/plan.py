@@ -110,10 +110,8 @@ def _router(routers: Sequence[LLMRouter], names: Sequence[DeploymentName]) -> Ro
 
 
 def _with_books(router: LLMRouter, serves: frozenset[DeploymentName]) -> Router:
-    """Return the router with its prices, keys and ledger; raise PlanError where those lie in a cluster."""
+    """Return the router with its tiers, prices, keys and ledger; raise PlanError where those lie in a cluster."""
     spec = router.spec
-    if not spec.keeps_books:
-        return Router(serves)
     auth, ledger = spec.auth, spec.ledger
     if auth is not None and auth.keys_file is None:
         raise PlanError(f"LLMRouter {router.metadata.name} has its keys in a Secret; local mode needs auth.keysFile")

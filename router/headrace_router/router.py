@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 
-from headrace_api.names import HEADER_IDEMPOTENCY_KEY, HEADER_REQUEST_ID
+from headrace_api.names import HEADER_IDEMPOTENCY_KEY, HEADER_REQUEST_ID, HEADER_TIER
 from headrace_router.admin.costs import Page, parse_query
 from headrace_router.admin.health import health
 from headrace_router.admin.metrics import Metrics
@@ -15,6 +15,7 @@ from headrace_router.admin.models import model_card, model_list
 from headrace_router.admin.waiting import Polls, parse_seconds
 from headrace_router.choose.prefix import chain
 from headrace_router.choose.score import Costs
+from headrace_router.choose.tier import Choice, Tiers
 from headrace_router.cost.account import Account
 from headrace_router.cost.book import Book
 from headrace_router.cost.estimate import Terms
@@ -22,7 +23,7 @@ from headrace_router.cost.tenants import ANYBODY, Tenant
 from headrace_router.discovery.registry import Deployment, Member, Registry
 from headrace_router.discovery.worker import Worker
 from headrace_router.errors import ClientError
-from headrace_router.openai.peek import Peek, peek_chat, peek_completion, peek_embedding, peek_sizes, splice_seed
+from headrace_router.openai.peek import Peek, peek_chat, peek_completion, peek_embedding, peek_sizes, splice
 from headrace_router.placement import Placement, Placer
 from headrace_router.server.answer import JSON, Answer
 from headrace_router.server.call import Call
@@ -37,6 +38,7 @@ from headrace_router.settings import RouterSettings, read_spec
 logger = logging.getLogger(__name__)
 
 _ID = HEADER_REQUEST_ID.encode()
+_TIER = f"{HEADER_TIER}: %b\r\n".encode()
 _KEY = HEADER_IDEMPOTENCY_KEY.encode()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _PEEKS: dict[bytes, Callable[[bytes], Peek]] = {
@@ -78,7 +80,9 @@ class Router:
         # Not the loop's clock: uvloop's stands still within one turn and counts whole milliseconds.
         self.now_s = time.monotonic
         spec = read_spec(settings)
-        self.book = None if spec is None else Book(spec, settings, loop)
+        kept = spec is not None and (spec.keeps_books or bool(settings.keys or settings.ledger))
+        self.book = Book(spec, settings, loop) if spec is not None and kept else None
+        self._tiers = Tiers([] if spec is None else [(tier.name, tier.deployment) for tier in spec.tiers])
         self._started = int(time.time())
         self._random = random.Random()  # noqa: S311 - ids and seeds need to differ, not to be secret
 
@@ -131,10 +135,12 @@ class Router:
         elif path == _COSTS:
             return Page(self._ledger(tenant), parse_query(request.query), answer, fields)
         elif path == _MODELS:
-            answer.whole(200, JSON + fields, model_list(self.registry.deployments, self._started))
+            answer.whole(
+                200, JSON + fields, model_list({*self.registry.deployments, *self._tiers.names()}, self._started)
+            )
         else:
             name = path[len(_MODELS) + 1 :].decode("utf-8", "replace")
-            self._deployment(name)
+            self._deployment(self._choose(name).deployment)
             answer.whole(200, JSON + fields, model_card(name, self._started))
         return None
 
@@ -162,26 +168,45 @@ class Router:
         return book.open(tenant, call.model, terms, names)
 
     def _call(self, request: Request, peek: Peek, identity: Identity, tenant: Tenant) -> Call:
-        deployment = self._deployment(peek.model)
-        assert peek.model is not None
+        choice = self._choose(peek.model)
+        model, deployment = choice.deployment, self._deployment(choice.deployment)
         hashes: tuple[int, ...] = ()
         prompt_bytes = len(request.body)
         if deployment.choosable:
             text = peek.text()
-            hashes, prompt_bytes = chain(text, peek.model), len(text)
+            hashes, prompt_bytes = chain(text, model), len(text)
         return Call(
             path=request.path,
-            model=peek.model,
+            model=model,
             stream=peek.stream is True,
-            body=request.body if peek.seeded else splice_seed(request.body, identity.seed),
+            body=splice(
+                request.body,
+                seed=None if peek.seeded else identity.seed,
+                model=None if model == peek.model else model,
+            ),
             forwarded=forwarded(request, hide=_HIDDEN if tenant is not ANYBODY else None),
             request_id=identity.request_id,
             entry_id=identity.entry_id,
             created=int(time.time()),
             hashes=hashes,
             prompt_bytes=prompt_bytes,
-            told=b"" if self.book is None else self.book.told(peek.model),
+            told=_TIER % ",".join(choice.tried).encode() if choice.tried else b"",
         )
+
+    def _choose(self, model: str | None) -> Choice:
+        """Return where a request goes; a name that nobody knows is judged by `_deployment`."""
+        if model is None:
+            self._deployment(None)
+            raise AssertionError("a request without a model was served")
+        known = self.registry.deployments
+        if model in known and not self._tiers.has(model):
+            return Choice(model, ())
+        return self._tiers.choose(model, self._serves) or Choice(model, ())
+
+    def _serves(self, model: str) -> bool:
+        deployment = self.registry.deployments.get(model)
+        now_s = self.now_s()
+        return deployment is not None and any(one.breaker.closed(now_s) for one in deployment.decoders)
 
     def _deployment(self, model: str | None) -> Deployment:
         known = self.registry.deployments
@@ -191,7 +216,8 @@ class Router:
             text = "No model is served yet: discovery lists no worker. Try again later."
             raise ClientError(text, status=503, code="no_model", retry_after_s=1)
         said = "The request names no model" if model is None else f"The model {model!r} does not exist"
-        text = f"{said}; this router serves: {', '.join(sorted(known))}."
+        names = dict.fromkeys((*sorted(known), *self._tiers.names()))
+        text = f"{said}; this router serves: {', '.join(names)}."
         raise ClientError(text, status=404, param="model", code="model_not_found")
 
     # --- what exchanges and connections ask ---------------------------------------------------------------

@@ -138,7 +138,7 @@ def test_prices_keys_and_ledger_reach_the_local_router() -> None:
     assert made.books is not None
     assert '"currency":"EUR"' in made.books
     assert (made.keys_file, made.ledger_file) == ("keys.yaml", "ledger.db")
-    plain = planned(deployment("a"), router("front", "a")).router
+    plain = planned(deployment("a")).router
     assert plain is not None
     assert plain.books is None
 

@@ -1,4 +1,4 @@
-"""What a router's container gets for prices, keys, budgets and the ledger: arguments and volumes."""
+"""What a router's container gets for tiers, prices, keys, budgets and the ledger: arguments and volumes."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +13,7 @@ LEDGER_FOLDER: Final = "/var/lib/headrace"
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Parts of the pod of a router that keeps books."""
+    """Parts of the pod of an LLMRouter's router."""
 
     arguments: tuple[str, ...] = ()
     volumes: tuple[Manifest, ...] = ()
@@ -23,8 +23,8 @@ class Books:
 
 
 def books(spec: RouterSpec | None) -> Books:
-    """Return the parts; none where the resource names no money, so that such a router stays as it was."""
-    if spec is None or not spec.keeps_books:
+    """Return the parts; none for the router of a single LLMDeployment, which has neither tiers nor prices."""
+    if spec is None:
         return Books()
     keys, ledger = _keys(spec), _ledger(spec)
     return Books(

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from headrace_api.names import HEADER_TIER
 from headrace_api.resources.router import RouterSpec
 from headrace_router.cost.account import Account
 from headrace_router.cost.bill import Bill
@@ -104,10 +103,6 @@ class Book:
         )
         account.reserve()
         return account
-
-    def told(self, model: str) -> bytes:
-        """Return the header line that names the tier of a model."""
-        return b"%b: %b\r\n" % (HEADER_TIER.encode(), self._tiers.get(model, (model, FREE))[0].encode())
 
     def write(self, entry: Entry, written: Callable[[bool | None], None]) -> None:
         """Enter a line in the ledger; without one every line is new."""

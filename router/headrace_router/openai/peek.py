@@ -108,12 +108,16 @@ def peek_sizes(body: bytes) -> Sizes:
     return _decode(_decode_sizes, body)
 
 
-def splice_seed(body: bytes, seed: int) -> bytes:
-    """Return the JSON object `body` with a seed as its last field.
+def splice(body: bytes, *, seed: int | None = None, model: str | None = None) -> bytes:
+    """Return the JSON object `body` with a seed, a model or both as its last fields; as it is without either.
 
     Last, because readers take the last of equal names: a `"seed": null` in front is overruled.
     """
-    return b'%b,"seed":%d}' % (body.rstrip(b" \t\r\n")[:-1], seed)
+    if seed is None and model is None:
+        return body
+    named = b"" if model is None else b',"model":%b' % msgspec.json.encode(model)
+    seeded = b"" if seed is None else b',"seed":%d' % seed
+    return b"%b%b%b}" % (body.rstrip(b" \t\r\n")[:-1], named, seeded)
 
 
 def _decode(decoder: Callable[[bytes], _Request], body: bytes) -> _Request:

@@ -105,14 +105,15 @@ MONEY = {
 }
 
 
-def test_a_router_without_money_is_told_nothing_of_it(site: Site) -> None:
+def test_a_router_without_money_is_told_its_tiers_alone(site: Site) -> None:
     deployment = find(router_children(router("chat"), site), "Deployment", "front-router")
-    assert not {"--spec", "--keys", "--ledger"} & set(arguments(deployment))
+    assert not {"--keys", "--ledger"} & set(arguments(deployment))
+    assert '"name":"t0","deployment":"chat"' in arguments(deployment)["--spec"]
     assert [volume["name"] for volume in deployment["spec"]["template"]["spec"]["volumes"]] == ["tmp"]
 
 
 def test_keys_and_ledger_reach_the_router_as_volumes_and_the_rest_as_its_spec(site: Site) -> None:
-    made = router_children(router("chat", ledger={"postgresSecret": "db"}, replicas=2, **MONEY), site)
+    made = router_children(router("chat", ledger={"postgresSecret": "db"}, **MONEY), site)
     deployment = find(made, "Deployment", "front-router")
     given = deployment["spec"]["template"]["spec"]
     read = parse_settings(given["containers"][0]["args"])
