@@ -8,7 +8,7 @@ between nine and eleven tenths of a whole number of workers moves nothing. What 
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from headrace_operator.desired import Role
@@ -72,7 +72,9 @@ class Policy:
             history = self._histories.setdefault(role, History(keep_s))
             history.keep_s = keep_s
             load = seen.loads.get(role, PoolLoad())
-            history.add(now, demand(role, load, terms), is_known=load.is_known)
+            # What routers hold comes to every pool: each request has a prompt and an answer.
+            queued = replace(load, waiting=load.waiting + seen.held)
+            history.add(now, demand(role, queued, terms), is_known=load.is_known)
         self._numbers.append((now, {role: seen.numbers[role] for role in terms.pools}))
         while len(self._numbers) > 1 and self._numbers[1][0] <= now - max(terms.up.every_s, terms.down.every_s):
             self._numbers.popleft()

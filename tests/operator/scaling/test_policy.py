@@ -121,6 +121,14 @@ def test_a_sleeping_pool_is_woken_at_once_and_by_a_request_only() -> None:
     assert play.round() == {"prefill": 1, "decode": 1}
 
 
+def test_many_that_wait_for_sleepers_wake_more_than_one() -> None:
+    play = Play(unified(least=0), 0)
+    play.rounds(60)
+    play.seen = {"held": 16}
+    assert play.round() == {"unified": 1}
+    assert play.rounds(100) == {"unified": 4}
+
+
 def test_one_that_was_woken_sleeps_again_only_after_the_idle_time() -> None:
     play = Play(unified(least=0), 0)
     play.seen = {"held": 3}
