@@ -1,5 +1,7 @@
 """What of an answer has reached the client, and the bytes that come next, over all workers that have a part in it."""
 
+import msgspec
+
 from headrace_api.frames import FrameHead
 from headrace_api.names import HEADER_DECODE, HEADER_PREFILL, MEDIA_FRAMES, PREFILL_LOCAL
 from headrace_router.cost.bill import Bill, with_cost
@@ -17,6 +19,17 @@ _EVENTS = b"text/event-stream"
 _PREFILL = HEADER_PREFILL.encode()
 _DECODE = HEADER_DECODE.encode()
 _SSE = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The head of a worker's plain answer, kept from its connection, which may serve others before the answer ends."""
+
+    status: int
+    fields: bytes
+    """Header lines for the client; empty once they have been written."""
+    whole: bool
+    """Whether it may be answered in one piece, if it is complete."""
+    length: int | None
 
 
 class Delivery:
@@ -136,18 +149,21 @@ class Delivery:
         if self._opened:
             self._answer.body(payload, last=last)
 
-    def write_plain(self, upstream: Upstream, body: bytes, *, complete: bool, bill: Bill | None = None) -> None:
+    def head(self, upstream: Upstream) -> Head:
+        """Return what a worker's plain answer begins with."""
+        fields = b"" if self._opened else b"".join(upstream.others) + self.fields(upstream)
+        return Head(upstream.status, fields, not upstream.content_type.startswith(_EVENTS), upstream.length)
+
+    def write_plain(self, head: Head, body: bytes, *, complete: bool, bill: Bill | None = None) -> None:
         """Give the client bytes of an answer that is not in frames, as they are; a whole one states its `bill`."""
         if self._opened:
             self._answer.body(body, last=complete)
         elif body or complete:
-            fields = b"".join(upstream.others) + self.fields(upstream)
             self._opened = True
-            if complete and not upstream.content_type.startswith(_EVENTS):
-                fields += b"" if bill is None else bill.header()
-                self._answer.whole(upstream.status, fields, body)
+            if complete and head.whole:
+                self._answer.whole(head.status, head.fields + (b"" if bill is None else bill.header()), body)
             else:
-                self._answer.open(upstream.status, fields, upstream.length)
+                self._answer.open(head.status, head.fields, head.length)
                 self._answer.body(body, last=complete)
 
     def fail(self, error: ClientError) -> None:

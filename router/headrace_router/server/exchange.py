@@ -344,25 +344,26 @@ class Exchange:
             self._upstream = None
             self._finish(upstream, upstream.status, body, None)
         else:
-            self._delivery.write_plain(upstream, body, complete=False)
+            self._delivery.write_plain(self._delivery.head(upstream), body, complete=False)
 
     def _finish(self, upstream: Upstream, status: int, last: bytes, usage: Usage | None) -> None:
         """End a whole answer with its last bytes; with a ledger they wait until its line there is safe.
 
         So whatever a client has seen the end of is in the ledger, even if this process is killed the moment after.
         """
+        # By the time the line is safe the connection may serve another request: all of it is read now.
         prefill = self._delivery.prefill(upstream)
-        head = self._delivery.fields(upstream)
-        plain = self._delivery.mode == "plain"
+        plain = self._delivery.head(upstream) if self._delivery.mode == "plain" else None
+        fields = self._delivery.fields(upstream) if plain is None else b""
 
         def told(bill: Bill | None) -> None:
             if self._done:
                 return  # the client left while the line was written
             self._settle(status, prefill, usage)
-            if plain:
-                self._delivery.write_plain(upstream, last, complete=True, bill=bill)
+            if plain is not None:
+                self._delivery.write_plain(plain, last, complete=True, bill=bill)
             else:
-                self._delivery.write_payload(last, head, last=True, bill=bill)
+                self._delivery.write_payload(last, fields, last=True, bill=bill)
 
         if self._account is None:
             told(None)

@@ -269,6 +269,44 @@ def test_the_ledger_has_a_line_before_the_client_has_the_end(tmp_path: Path) -> 
     run(main())
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_an_answer_that_waits_for_its_line_is_its_own_though_its_connection_serves_others(
+    tmp_path: Path, *, plain: bool
+) -> None:
+    async def main() -> None:
+        async with shop(tmp_path, BY_TOKEN) as (it, worker):
+            body = b'{"usage": {"prompt_tokens": 10, "completion_tokens": 5}}'
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            worker.plain = head % len(body) + body if plain else None
+            assert it.router.book is not None
+            ledger = it.router.book._ledger
+            assert ledger is not None
+            gate = asyncio.Event()
+            append = ledger.append
+            ledger.append = lambda entry, done: asyncio.ensure_future(_later(gate, append, entry, done))  # type: ignore[method-assign,assignment]  # a slow disk
+            first = asyncio.create_task(it.ask(ask()))
+            await until(lambda: it.router.pool._idle.get(_worker(it)), "the connection is free again")
+            ledger.append = append  # type: ignore[method-assign]  # likewise
+            worker.plain, worker.hold_after = None, 0
+            worker.hold.clear()
+            second = asyncio.create_task(it.ask(ask()))
+            await until(lambda: len(worker.seen) == 2, "the connection serves another")
+            assert worker.connections == 1
+            gate.set()
+            async with asyncio.timeout(DEADLINE_S):
+                reply = await first
+            assert (reply.status, reply.headers["x-headrace-decode"]) == (200, "d0")
+            assert "usage" in reply.json
+            worker.hold.set()
+            assert (await second).status == 200
+
+    run(main())
+
+
+def _worker(it: Any) -> Any:
+    return it.router.registry.deployments["chat"].decoders[0].worker
+
+
 async def _later(gate: asyncio.Event, append: Any, entry: Any, done: Any) -> None:
     await gate.wait()
     append(entry, done)
