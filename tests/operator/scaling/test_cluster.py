@@ -283,6 +283,32 @@ def test_with_keda_each_pool_has_a_scaled_object_and_the_operator_writes_no_numb
     run(main(), 120)
 
 
+@pytest.mark.usefixtures("keda")
+def test_an_operator_that_leads_no_more_answers_nobody_until_it_leads_again(start: Start) -> None:
+    async def main() -> None:
+        world = World()
+        async with start(world) as rig:
+            await rig.apply(scaling=FAST)
+            await rig.until("ScalingActive")
+            scaling = rig.operator.scaling
+            first = await eventually(lambda: scaling.scaler_port)
+            channel = grpc.aio.insecure_channel(f"127.0.0.1:{first}")
+            stream = Client(channel).stream(Reference("chat-decode", rig.namespace))
+            assert await stream.read() == b"\x08\x01"
+
+            await rig.kubectl("patch", "lease", "operator", "--type=merge", "-p", '{"spec":{"holderIdentity":"other"}}')
+            await eventually(lambda: scaling.scaler_port is None, 30)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stream.read()
+            await channel.close()
+            assert scaling.signals(rig.namespace, "chat-decode") is None
+
+            await eventually(lambda: scaling.scaler_port, 60)
+            await eventually(lambda: scaling.signals(rig.namespace, "chat-decode"))
+
+    run(main(), 150)
+
+
 def test_keda_may_come_later_and_go_again(start: Start, kubectl: Kubectl, keda_module: Path) -> None:
     async def main() -> None:
         world = World()
