@@ -24,6 +24,24 @@ class RopeScaling:
 
 
 @dataclass(frozen=True, slots=True)
+class Gemma:
+    """What a decoder of the Gemma 3 family does beyond Llama's (Gemma Team 2025, arXiv 2503.19786, section 2).
+
+    Embeddings are scaled by sqrt(hidden), queries and keys are normalized per head, what attention and feed-forward
+    add is normalized too, the gate is GELU, and most layers are local: they have rotary positions of their own base and
+    see a window only, so contexts are bounded to that window.
+    """
+
+    local_rope_theta: float = 10000.0
+    global_every: int = 6
+    """Of so many layers the last one is global."""
+
+    def is_local(self, layer: int) -> bool:
+        """Whether a layer, counted from 0, sees its window only."""
+        return (layer + 1) % self.global_every != 0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Sizes of a decoder; all counts, `norm_eps` and `rope_theta` without unit."""
 
@@ -41,6 +59,7 @@ class ModelConfig:
     norm_eps: float = 1e-5
     tied_embedding: bool = False
     qkv_bias: bool = False
+    gemma: Gemma | None = None
 
     def kv_bytes_per_token(self, dtype: torch.dtype) -> int:
         """Return the bytes of keys and values of one token over all layers."""
@@ -51,8 +70,9 @@ class ModelConfig:
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         shapes: dict[str, tuple[int, ...]] = {
             **dict.fromkeys(("embed", "head"), (self.vocabulary, self.hidden)),
-            **dict.fromkeys(("norm", "attn_norm", "ffn_norm"), (self.hidden,)),
+            **dict.fromkeys(("norm", "attn_norm", "ffn_norm", "attn_post_norm", "ffn_post_norm"), (self.hidden,)),
             **dict.fromkeys(("k", "v"), (keys, self.hidden)),
+            **dict.fromkeys(("q_norm", "k_norm"), (self.head_dim,)),
             **dict.fromkeys(("k_bias", "v_bias"), (keys,)),
             **dict.fromkeys(("gate", "up"), (self.intermediate, self.hidden)),
             "q": (queries, self.hidden),

@@ -4,8 +4,9 @@ With several ranks each holds a `Shard` of it and computes its heads and columns
 attention and after the feed-forward part, so that the residual stream is the same on all of a stage. Stages pass it on.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -30,6 +31,12 @@ class Layer:
     ffn_norm: Tensor
     gate_up: Weight
     down: Weight
+    head_norms: tuple[Tensor, Tensor] | None = None
+    """(D,) each: of the queries' and of the keys' heads."""
+    attn_post_norm: Tensor | None = None
+    ffn_post_norm: Tensor | None = None
+    local: bool = False
+    """Whether it turns positions by the local base."""
 
 
 class Decoder:
@@ -52,6 +59,7 @@ class Decoder:
         self._head: Weight
         self._norm: Tensor
         self._cos_sin: Tensor
+        self._local_cos_sin: Tensor
 
     def load(
         self, checkpoint: Checkpoint, max_model_len: int, *, dense: bool, progress: Callable[[int, int], None]
@@ -74,6 +82,10 @@ class Decoder:
             self._head = backend.weight([checkpoint.required_matrix("head", backend.dtype, words)], None, dense=False)
         self._norm = checkpoint.required_vector("norm").to(device)
         self._cos_sin = rotary_table(self.config, max_model_len, checkpoint.rope_factors()).to(device)
+        self._local_cos_sin = self._cos_sin
+        if self.config.gemma is not None:
+            local = replace(self.config, rope_theta=self.config.gemma.local_rope_theta)
+            self._local_cos_sin = rotary_table(local, max_model_len).to(device)
         for done, number in enumerate(self.shard.layers, 1):
             self._layers.append(self._load_layer(checkpoint, number, dense=dense))
             progress(done, len(self.shard.layers))
@@ -95,11 +107,20 @@ class Decoder:
                 checkpoint.required_vector(f"{number}.{part}_bias")[_slice(at)] for part, at in projections.items()
             ]
             bias = torch.cat(parts)
+
+        def vector(part: str) -> Tensor:
+            return checkpoint.required_vector(f"{number}.{part}").to(device)
+
+        gemma = self.config.gemma
         return Layer(
-            attn_norm=checkpoint.required_vector(f"{number}.attn_norm").to(device),
+            head_norms=None if gemma is None else (vector("q_norm"), vector("k_norm")),
+            attn_post_norm=None if gemma is None else vector("attn_post_norm"),
+            ffn_post_norm=None if gemma is None else vector("ffn_post_norm"),
+            local=gemma is not None and gemma.is_local(number),
+            attn_norm=vector("attn_norm"),
             qkv=weight(*(matrix(part, Cut(rows=rows)) for part, rows in projections.items()), bias=bias),
             out=weight(matrix("o", Cut(columns=queries))),
-            ffn_norm=checkpoint.required_vector(f"{number}.ffn_norm").to(device),
+            ffn_norm=vector("ffn_norm"),
             gate_up=weight(*(matrix(part, Cut(rows=shard.inner)) for part in ("gate", "up"))),
             down=weight(matrix("down", Cut(columns=shard.inner))),
         )
@@ -117,16 +138,24 @@ class Decoder:
         x = self._embedded(batch.ids)
         for number, layer in enumerate(self._layers):
             qkv = backend.linear(backend.norm(x, layer.attn_norm, eps), layer.qkv)
-            attended = backend.attention(qkv, self._cos_sin, kv[number], batch)
+            if layer.head_norms is not None:
+                self._norm_heads(qkv, layer.head_norms)
+            cos_sin = self._local_cos_sin if layer.local else self._cos_sin
+            attended = backend.attention(qkv, cos_sin, kv[number], batch)
             if batch.on_layer is not None:
                 batch.on_layer(number)
-            self._add(attended, layer.out, x)
+            self._add(attended, layer.out, x, layer.attn_post_norm)
             gate_up = backend.linear(backend.norm(x, layer.ffn_norm, eps), layer.gate_up)
-            self._add(backend.silu_mul(gate_up), layer.down, x)
+            gated = backend.silu_mul(gate_up) if self.config.gemma is None else gelu_mul(gate_up)
+            self._add(gated, layer.down, x, layer.ffn_post_norm)
         return self._logits(x, batch.logit_rows)
 
     def _embedded(self, ids: Tensor) -> Tensor:
         """Return the rows of the table: each rank adds those that it has."""
+        rows = self._looked_up(ids)
+        return rows if self.config.gemma is None else rows * math.sqrt(self.config.hidden)
+
+    def _looked_up(self, ids: Tensor) -> Tensor:
         if self._group.size == 1:
             return self.backend.embed(self._embed, ids)
         words = self.shard.vocabulary
@@ -134,12 +163,21 @@ class Decoder:
         rows = self.backend.embed(self._embed, torch.where(ours, ids - words.start, 0))
         return self._group.add_up(rows * ours[:, None])
 
-    def _add(self, x: Tensor, weight: Weight, residual: Tensor) -> None:
-        """Add all ranks' shares of a product to the residual stream."""
-        if self._group.size == 1:
+    def _norm_heads(self, qkv: Tensor, weights: tuple[Tensor, Tensor]) -> None:
+        """Normalize each query and key head of qkv (T, (H + 2 K) D) in place."""
+        dim, eps = self.config.head_dim, self.config.norm_eps
+        queries, keys = len(self.shard.heads) * dim, len(self.shard.kv_heads) * dim
+        for part, weight in zip((qkv[:, :queries], qkv[:, queries : queries + keys]), weights, strict=True):
+            heads = part.view(part.shape[0], -1, dim)
+            heads.copy_(rms_norm(heads, weight, eps))
+
+    def _add(self, x: Tensor, weight: Weight, residual: Tensor, post_norm: Tensor | None = None) -> None:
+        """Add all ranks' shares of a product, normalized where the layer wants it, to the residual stream."""
+        if self._group.size == 1 and post_norm is None:
             self.backend.linear_add(x, weight, residual)
-        else:
-            residual += self._group.add_up(self.backend.linear(x, weight))
+            return
+        product = self._group.add_up(self.backend.linear(x, weight))
+        residual += product if post_norm is None else rms_norm(product, post_norm, self.config.norm_eps)
 
     def _logits(self, x: Tensor, wanted: Tensor) -> Tensor | None:
         if not wanted.shape[0]:
@@ -157,6 +195,18 @@ class Decoder:
         sizes = [len(split(self.config.vocabulary, self._group.size, rank)) for rank in range(self._group.size)]
         parts = [part[:, :size] for part, size in zip(torch.split(joined, widest, dim=1), sizes, strict=True)]
         return torch.cat(parts, dim=1)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Return the RMS norm of the last dimension, computed in float32 (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+    x = x.float()
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight
+
+
+def gelu_mul(gate_up: Tensor) -> Tensor:
+    """Return gelu(gate) * up of (T, 2 I); GELU by its tanh form, as Gemma was trained."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return torch.nn.functional.gelu(gate, approximate="tanh") * up
 
 
 def _wide(heads: range, dim: int) -> range:

@@ -12,11 +12,11 @@ from typing_extensions import override
 from headrace_worker.errors import ModelError
 from headrace_worker.kernels.cpu import GROUP, Kind, Packed
 from headrace_worker.models.checkpoint import DENSE_KINDS, WHOLE, Checkpoint, Cut, check_groups, refuse_biases
-from headrace_worker.models.config import ModelConfig
+from headrace_worker.models.config import Gemma, ModelConfig
 from headrace_worker.models.header import StoredTensor, read_header
 
 Tensor = torch.Tensor
-_ARCHITECTURES = ("llama", "qwen2")
+_ARCHITECTURES = ("llama", "qwen2", "gemma3")
 _ROTATES_NEIGHBOURS = ("llama",)
 """Architectures whose files interleave the rotary pairs of q and k (2i, 2i + 1); undone at load."""
 _KINDS = {
@@ -45,6 +45,10 @@ _NAMES = {
     "v": "attn_v",
     "o": "attn_output",
     "ffn_norm": "ffn_norm",
+    "q_norm": "attn_q_norm",
+    "k_norm": "attn_k_norm",
+    "attn_post_norm": "post_attention_norm",
+    "ffn_post_norm": "post_ffw_norm",
     "gate": "ffn_gate",
     "up": "ffn_up",
     "down": "ffn_down",
@@ -103,7 +107,13 @@ class GgufCheckpoint(Checkpoint):
             norm_eps=float(self._field(f"{arch}.attention.layer_norm_rms_epsilon", 1e-5)),
             tied_embedding="output.weight" not in self._tensors,
             qkv_bias="blk.0.attn_q.bias" in self._tensors,
+            gemma=self._gemma() if arch == "gemma3" else None,
         )
+
+    def _gemma(self) -> Gemma:
+        if self._field("gemma3.attn_logit_softcapping") or self._field("gemma3.final_logit_softcapping"):
+            raise ModelError(f"{self._path} caps its logits, as Gemma 2 does; this worker knows Gemma 3")
+        return Gemma(local_rope_theta=float(self._field("gemma3.rope.freq_base_swa", 10000.0)))
 
     def _max_context(self, arch: str) -> int:
         """Return the context up to which attention over all tokens is what the model was trained with."""
