@@ -44,7 +44,7 @@ def test_answers_are_complete_when_the_decode_worker_is_killed_in_mid_stream(wor
 
 
 def test_answers_are_complete_when_the_prefill_worker_is_killed_at_work(world: World, space: Space) -> None:
-    asked = partial(start, count=2 * STREAMS, concurrency=STREAMS, tokens=24, words=400)
+    asked = partial(start, count=STREAMS + 2, concurrency=STREAMS, tokens=24, words=240)
     space.apply(manifest(NAME))
     space.wait_ready(NAME, timeout_s=300)
     (pod,) = (pod["metadata"]["name"] for pod in space.pods(NAME, "prefill"))
