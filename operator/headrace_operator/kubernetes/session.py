@@ -215,11 +215,15 @@ class Session:
     async def delete(self, kind: Kind[T], namespace: str | None, name: str, uid: str) -> None:
         """Delete this very object, and in the background what it owns; fine where it has gone already."""
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
-        # ConflictError: another object of the name has come since.
-        with suppress(NotFoundError, ConflictError):
-            await self._call(
-                "DELETE", kind, kind.path(namespace, name), body=encode(options), content="application/json"
-            )
+        with suppress(NotFoundError):
+            try:
+                await self._call(
+                    "DELETE", kind, kind.path(namespace, name), body=encode(options), content="application/json"
+                )
+            except ConflictError:
+                # Fine where another object of the name has come since; else it is still to be deleted.
+                if namespace is None or await self.find(kind, namespace, name) == uid:
+                    raise
 
     async def pages(
         self, kind: Kind[T], namespace: str | None, selector: str = "", *, size: int = _PAGE

@@ -243,6 +243,17 @@ def test_creating_is_not_repeated_since_it_may_have_worked(faulty: Connect) -> N
     run(main())
 
 
+def test_a_conflict_on_a_deletion_is_told_unless_the_object_has_gone(faulty: Connect) -> None:
+    async def main() -> None:
+        async with faulty((409, ""), OK, (409, ""), OK) as (session, faults):
+            faults.body = {"message": "try again", "metadata": {}, "items": [{"metadata": {"name": "x", "uid": "u1"}}]}
+            with pytest.raises(ConflictError, match="try again"):
+                await session.delete(CONFIG_MAPS, "default", "x", "u1")
+            await session.delete(CONFIG_MAPS, "default", "x", "an older one")
+
+    run(main())
+
+
 def test_a_long_pause_that_the_server_asks_for_is_handed_on(faulty: Connect) -> None:
     async def main() -> None:
         async with faulty((429, "retry-after: 30\r\n")) as (session, _):
