@@ -101,7 +101,7 @@ def serve() -> None:
         command = json.loads(line)
         if command["do"] == "raw":
             runs = tuple(merge(zip(range(BLOCKS), command["blocks"], strict=True)))
-            wanted = [span for layer in range(LAYERS) for span in spans(runs, layer, side.raw_layout, peer)]
+            wanted = [span for layer in range(LAYERS) for span in spans(runs, layer, layer, side.raw_layout, peer)]
             say(began=write_raw(side.raw, wanted))
         else:
             hand_over(side, side.couriers[command["do"]])

@@ -58,6 +58,13 @@ class WorkerSettings(BaseModel):
     tensor_parallel: Annotated[int, Field(ge=1, le=64)] = 1
     """Ranks that share the heads and columns of each layer: processes of this worker, with a GPU each where there are
     GPUs. `threads` and `kv_memory_bytes` are shared out among them."""
+    pipeline_parallel: Annotated[int, Field(ge=1, le=64)] = 1
+    """Stages that share the layers, each with as many ranks as tensor and expert parallelism ask for. A step goes
+    through one stage after the other: it makes room for a larger model, and no step faster."""
+    expert_parallel: Annotated[int, Field(ge=1, le=64)] = 1
+    """Ranks that share the experts of each layer; the same ranks as those of tensor parallelism, where both are set."""
+    expert_rebalance_steps: Annotated[int, Field(ge=0)] = 1000
+    """With expert parallelism: after so many steps copies of hot experts move to ranks with room; 0 is never."""
     disaggregation: Disaggregation = "auto"
     """For a decode worker: whether prompts go to a prefill worker."""
     local_prefill_tokens: Annotated[int, Field(ge=0)] = 16

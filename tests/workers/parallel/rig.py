@@ -77,6 +77,13 @@ def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 def feed_forward(config: dict[str, Any], at: str) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the products after attention."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
+    if "num_local_experts" in config:
+        moe = f"{at}.block_sparse_moe"
+        found: dict[str, tuple[int, ...]] = {f"{moe}.gate.weight": (config["num_local_experts"], hidden)}
+        for expert in range(config["num_local_experts"]):
+            parts = {"w1": (inner, hidden), "w3": (inner, hidden), "w2": (hidden, inner)}
+            found |= {f"{moe}.experts.{expert}.{part}.weight": shape for part, shape in parts.items()}
+        return found
     return {
         f"{at}.mlp.gate_proj.weight": (inner, hidden),
         f"{at}.mlp.up_proj.weight": (inner, hidden),
@@ -110,7 +117,7 @@ class Worker:
         self.log = folder / "log"
         self._ready_file = folder / "ready.json"
         given = {"model": f"file://{model}", "name": "tiny", "dtype": "float32", "threads": 1, "device": "cpu"}
-        given |= {"kv_memory_bytes": 64 << 20, "ready_file": str(self._ready_file), **settings}
+        given |= {"kv_memory_bytes": 64 << 20, "silence_s": 30.0, "ready_file": str(self._ready_file), **settings}
         (folder / "settings.json").write_text(json.dumps(given))
         command = [sys.executable, "-m", "headrace_worker", "--settings", str(folder / "settings.json")]
         with self.log.open("wb") as log:

@@ -17,11 +17,15 @@ def wanted(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Answer
         return [worker.ask(prompt) for prompt in PROMPTS]
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize(
+    ("settings", "ranks"),
+    [({"tensor_parallel": 2}, 2), ({"tensor_parallel": 4}, 4), ({"pipeline_parallel": 2}, 2)],
+    ids=["heads in 2 parts", "heads in 4 parts", "layers in 2 stages"],
+)
 def test_several_ranks_answer_the_same_greedy_tokens_as_one(
-    llama: Path, wanted: list[Answered], tmp_path: Path, ranks: int
+    llama: Path, wanted: list[Answered], tmp_path: Path, settings: dict[str, int], ranks: int
 ) -> None:
-    with running(tmp_path / "worker", llama, tensor_parallel=ranks, chunk_tokens=64) as worker:
+    with running(tmp_path / "worker", llama, chunk_tokens=64, **settings) as worker:
         assert len(worker.ranks()) == ranks - 1
         assert [worker.ask(prompt).tokens for prompt in PROMPTS] == [answer.tokens for answer in wanted]
         again = worker.ask(PROMPTS[1])

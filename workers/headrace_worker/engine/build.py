@@ -123,7 +123,7 @@ def _assemble_all(
 
 def survey(settings: WorkerSettings, rank: int) -> Survey:
     """Look at the model and at the device of a rank."""
-    shape = Shape(tensor=settings.tensor_parallel)
+    shape = shape_of(settings)
     resolved = fetch.resolve(settings.model)
     checkpoint = open_checkpoint(resolved.path)
     config = checkpoint.config
@@ -154,6 +154,11 @@ def survey(settings: WorkerSettings, rank: int) -> Survey:
     )
 
 
+def shape_of(settings: WorkerSettings) -> Shape:
+    """Return how many ranks the settings ask for."""
+    return Shape(settings.tensor_parallel, settings.pipeline_parallel, settings.expert_parallel)
+
+
 def assemble(
     settings: WorkerSettings,
     seen: Survey,
@@ -166,7 +171,14 @@ def assemble(
     """Read this rank's weights and lay out its KV memory."""
     torch.set_num_threads(seen.threads)
     checkpoint, shard, config = seen.checkpoint, seen.shard, seen.checkpoint.config
-    decoder = Decoder(config, pick_backend(seen.device, seen.dtype, config, shard), shard, group)
+    decoder = Decoder(
+        config,
+        pick_backend(seen.device, seen.dtype, config, shard),
+        shard,
+        group if seen.shape.tensor > 1 else ALONE,
+        expert_group=group if seen.shape.expert > 1 else ALONE,
+        rebalance_steps=settings.expert_rebalance_steps,
+    )
     total = checkpoint.size_bytes()
     decoder.load(
         checkpoint,
@@ -199,7 +211,7 @@ def assemble(
 def _fit(settings: WorkerSettings, token_bytes: int, max_model_len: int, weights: int, room: memory.Room) -> int:
     """Return how many KV blocks fit beside the weights; raise MemoryNeededError before anything is loaded."""
     memory.check_weights(weights, room)
-    wanted = None if settings.kv_memory_bytes is None else settings.kv_memory_bytes // settings.tensor_parallel
+    wanted = None if settings.kv_memory_bytes is None else settings.kv_memory_bytes // shape_of(settings).size
     return memory.choose_blocks(token_bytes, settings.block_size, max_model_len, wanted, room.without(weights))
 
 
@@ -245,7 +257,7 @@ def pick_backend(device: torch.device, dtype: torch.dtype, config: ModelConfig, 
         logger.warning("%s; falling back to plain torch, which decodes several times slower", error)
         return EagerBackend(device, dtype)
     part = whole(config) if shard is None else shard
-    inputs = (config.hidden, len(part.inner), len(part.heads) * config.head_dim)
+    inputs = (config.hidden, len(part.inner), len(part.shared), len(part.heads) * config.head_dim)
     if any(size % GROUP for size in inputs) or config.head_dim % kernels.lanes:
         logger.info("shapes %s are no multiples of %d: plain torch computes this model", inputs, GROUP)
         return EagerBackend(device, dtype)
@@ -256,7 +268,10 @@ def weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype, *, dense: bool) -> 
     """Return an estimate of the weights' memory: packed form, and the dense copy of the layers where one is kept."""
     config = checkpoint.config
     attention = (2 * config.heads + 2 * config.kv_heads) * config.head_dim * config.hidden
-    layers = config.num_layers * (attention + 3 * config.hidden * config.intermediate)
+    inner = config.intermediate
+    if config.experts is not None:
+        inner = config.experts.count * config.experts.intermediate + config.experts.shared_intermediate
+    layers = config.num_layers * (attention + 3 * config.hidden * inner)
     return checkpoint.size_bytes() + (layers * dtype.itemsize if dense else 0)
 
 

@@ -93,6 +93,10 @@ class Backend(ABC):
         """Add x @ weight.T to `residual` (T, O) float32 in place."""
 
     @abstractmethod
+    def product_input(self, x: Tensor) -> Tensor:
+        """Return x (T, I) float32 in the type that `linear` wants for so many rows."""
+
+    @abstractmethod
     def silu_mul(self, gate_up: Tensor) -> Tensor:
         """Return silu(gate) * up of (T, 2 I)."""
 

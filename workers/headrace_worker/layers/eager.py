@@ -33,6 +33,10 @@ class EagerBackend(Backend):
         return (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight).to(self.dtype)
 
     @override
+    def product_input(self, x: Tensor) -> Tensor:
+        return x.to(self.dtype)
+
+    @override
     def linear(self, x: Tensor, weight: Weight) -> Tensor:
         assert weight.dense is not None
         bias = None if weight.bias is None else weight.bias.to(self.dtype)

@@ -64,6 +64,10 @@ class NativeBackend(Backend):
         return self._kernels.rms_norm(x, weight, eps, self._product_type(x.shape[0]))
 
     @override
+    def product_input(self, x: Tensor) -> Tensor:
+        return x.to(self._product_type(x.shape[0]))
+
+    @override
     def linear(self, x: Tensor, weight: Weight) -> Tensor:
         if x.shape[0] > self._few_rows:
             bias = None if weight.bias is None else weight.bias.to(self.dtype)

@@ -1,7 +1,8 @@
 """The base class of weight files.
 
 Matrices have canonical names, the same for every format: `embed`, `head`, `norm`, and for layer i
-`i.attn_norm`, `i.q`, `i.k`, `i.v`, `i.o`, `i.ffn_norm`, `i.gate`, `i.up`, `i.down`; biases end in `_bias`.
+`i.attn_norm`, `i.q`, `i.k`, `i.v`, `i.o`, `i.ffn_norm`, `i.gate`, `i.up`, `i.down`; biases end in `_bias`. Where there
+are experts, `i.router`, `i.experts.e.gate` and so on, `i.shared.gate` and so on, `i.shared_gate`.
 """
 
 from abc import ABC, abstractmethod

@@ -42,6 +42,20 @@ class Gemma:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpertsConfig:
+    """Sizes of layers whose feed-forward part is made of experts."""
+
+    count: int
+    per_token: int
+    """Experts that each token goes to."""
+    intermediate: int
+    normalize: bool
+    """Whether the weights of a token's experts add up to 1."""
+    shared_intermediate: int = 0
+    """Of the expert that every token goes to, where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Sizes of a decoder; all counts, `norm_eps` and `rope_theta` without unit."""
 
@@ -60,6 +74,7 @@ class ModelConfig:
     tied_embedding: bool = False
     qkv_bias: bool = False
     gemma: Gemma | None = None
+    experts: ExpertsConfig | None = None
 
     def kv_bytes_per_token(self, dtype: torch.dtype) -> int:
         """Return the bytes of keys and values of one token over all layers."""
@@ -80,6 +95,10 @@ class ModelConfig:
             "o": (self.hidden, queries),
             "down": (self.hidden, self.intermediate),
         }
+        if self.experts is not None:
+            part = self.experts.shared_intermediate if ".shared." in name else self.experts.intermediate
+            shapes |= {"gate": (part, self.hidden), "up": (part, self.hidden), "down": (self.hidden, part)}
+            shapes |= {"router": (self.experts.count, self.hidden), "shared_gate": (1, self.hidden)}
         return shapes[name.rpartition(".")[2]]
 
 

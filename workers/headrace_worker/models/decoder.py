@@ -12,6 +12,8 @@ import torch
 
 from headrace_worker.kernels.cpu import Packed
 from headrace_worker.layers.backend import Backend, Batch, Weight
+from headrace_worker.layers.experts import Expert, Experts, Routing
+from headrace_worker.layers.unpack import unpack
 from headrace_worker.models.checkpoint import Checkpoint, Cut
 from headrace_worker.models.config import ModelConfig, rotary_table
 from headrace_worker.models.shard import Shard, whole
@@ -19,6 +21,7 @@ from headrace_worker.parallel.group import ALONE, Group
 from headrace_worker.parallel.shape import split
 
 Tensor = torch.Tensor
+_GATED = ("gate", "up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,11 @@ class Layer:
     qkv: Weight
     out: Weight
     ffn_norm: Tensor
-    gate_up: Weight
-    down: Weight
+    dense: Expert | None
+    """The feed-forward part that every token goes through, or this rank's columns of it."""
+    shared_gate: Tensor | None
+    """(I,) float32: how much of the dense part each token gets; None is all."""
+    experts: Experts | None
     head_norms: tuple[Tensor, Tensor] | None = None
     """(D,) each: of the queries' and of the keys' heads."""
     attn_post_norm: Tensor | None = None
@@ -46,14 +52,27 @@ class Decoder:
         config: of the whole model.
         backend: computes.
         shard: the part that this rank holds; None is all of it.
-        group: the ranks of the same layers.
+        group: ranks that share each layer's columns.
+        expert_group: ranks that share each layer's experts.
+        rebalance_steps: after so many steps copies of hot experts move; 0 is never.
     """
 
-    def __init__(self, config: ModelConfig, backend: Backend, shard: Shard | None = None, group: Group = ALONE) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        backend: Backend,
+        shard: Shard | None = None,
+        group: Group = ALONE,
+        *,
+        expert_group: Group = ALONE,
+        rebalance_steps: int = 0,
+    ) -> None:
         self.config = config
         self.backend = backend
         self.shard = whole(config) if shard is None else shard
         self._group = group
+        self._expert_group = expert_group
+        self._rebalance_steps = rebalance_steps
         self._layers: list[Layer] = []
         self._embed: Weight
         self._head: Weight
@@ -121,21 +140,61 @@ class Decoder:
             qkv=weight(*(matrix(part, Cut(rows=rows)) for part, rows in projections.items()), bias=bias),
             out=weight(matrix("o", Cut(columns=queries))),
             ffn_norm=vector("ffn_norm"),
-            gate_up=weight(*(matrix(part, Cut(rows=shard.inner)) for part in ("gate", "up"))),
-            down=weight(matrix("down", Cut(columns=shard.inner))),
+            dense=self._dense(checkpoint, number, dense=dense),
+            shared_gate=self._vector(checkpoint, f"{number}.shared_gate") if len(shard.shared) else None,
+            experts=None if self.config.experts is None else self._experts(checkpoint, number, dense=dense),
         )
+
+    def _dense(self, checkpoint: Checkpoint, number: int, *, dense: bool) -> Expert | None:
+        if self.config.experts is None:
+            return self._expert(checkpoint, f"{number}", self.shard.inner, dense=dense)
+        if self.config.experts.shared_intermediate:
+            return self._expert(checkpoint, f"{number}.shared", self.shard.shared, dense=dense)
+        return None
+
+    def _expert(self, checkpoint: Checkpoint, name: str, inner: range, *, dense: bool) -> Expert:
+        """Read these inner columns of a gated feed-forward part."""
+        backend = self.backend
+        gate, up = (checkpoint.required_matrix(f"{name}.{part}", backend.dtype, Cut(rows=inner)) for part in _GATED)
+        down = checkpoint.required_matrix(f"{name}.down", backend.dtype, Cut(columns=inner))
+        return Expert(backend.weight([gate, up], None, dense=dense), backend.weight([down], None, dense=dense))
+
+    def _experts(self, checkpoint: Checkpoint, number: int, *, dense: bool) -> Experts:
+        sizes, shard = self.config.experts, self.shard
+        assert sizes is not None
+        table = self._float(checkpoint, f"{number}.router")
+
+        def load(expert: int) -> Expert:
+            inner = shard.inner if self._expert_group.size == 1 else range(sizes.intermediate)
+            return self._expert(checkpoint, f"{number}.experts.{expert}", inner, dense=dense)
+
+        return Experts(
+            self.backend,
+            Routing(table, sizes.per_token, sizes.normalize),
+            load,
+            shard.experts,
+            self._expert_group,
+            rebalance_steps=self._rebalance_steps,
+        )
+
+    def _float(self, checkpoint: Checkpoint, name: str) -> Tensor:
+        packed = checkpoint.required_matrix(name, torch.float32)
+        return unpack(packed, torch.float32).to(self.backend.device)
+
+    def _vector(self, checkpoint: Checkpoint, name: str) -> Tensor:
+        return self._float(checkpoint, name).flatten()
 
     def forward(self, batch: Batch, kv: Tensor) -> Tensor | None:
         """Run one step; write KV of all its tokens; return logits (R, V) float32 of `batch.logit_rows`.
 
-        Where there are several ranks, only rank 0 of the last stage gets logits; the others get None.
+        Where there are several ranks, rank 0 gets logits; what the others get is of no use.
 
         Args:
             batch: the step's rows.
             kv: (layer, N, 2, K, B, D), this rank's layers and heads.
         """
         backend, eps = self.backend, self.config.norm_eps
-        x = self._embedded(batch.ids)
+        x = self._entering(batch.ids)
         for number, layer in enumerate(self._layers):
             qkv = backend.linear(backend.norm(x, layer.attn_norm, eps), layer.qkv)
             if layer.head_norms is not None:
@@ -145,10 +204,52 @@ class Decoder:
             if batch.on_layer is not None:
                 batch.on_layer(number)
             self._add(attended, layer.out, x, layer.attn_post_norm)
-            gate_up = backend.linear(backend.norm(x, layer.ffn_norm, eps), layer.gate_up)
+            self._feed_forward(x, layer)
+        return self._leaving(x, batch.logit_rows)
+
+    def _entering(self, ids: Tensor) -> Tensor:
+        """Return the residual stream before our first layer."""
+        if (before := self.shard.chain.before) is None:
+            return self._embedded(ids)
+        empty = torch.empty(ids.shape[0], self.config.hidden, device=self.backend.device)
+        return self._group.take_over(empty, before)
+
+    def _leaving(self, x: Tensor, wanted: Tensor) -> Tensor | None:
+        """Pass on what follows our last layer; return the logits at rank 0."""
+        chain = self.shard.chain
+        if chain.after is not None:
+            self._group.pass_on(x, chain.after)
+            if chain.head is None or not wanted.shape[0]:
+                return None
+            empty = torch.empty(wanted.shape[0], self.config.vocabulary, device=self.backend.device)
+            return self._group.take_over(empty, chain.head)
+        logits = self._logits(x, wanted)
+        if logits is not None and chain.head is not None:
+            self._group.pass_on(logits, chain.head)
+        return logits
+
+    def _feed_forward(self, x: Tensor, layer: Layer) -> None:
+        """Add the feed-forward part to the residual stream."""
+        backend, normed = self.backend, self.backend.norm(x, layer.ffn_norm, self.config.norm_eps)
+        if layer.experts is None:
+            assert layer.dense is not None
+            gate_up = backend.linear(normed, layer.dense.gate_up)
             gated = backend.silu_mul(gate_up) if self.config.gemma is None else gelu_mul(gate_up)
-            self._add(gated, layer.down, x, layer.ffn_post_norm)
-        return self._logits(x, batch.logit_rows)
+            self._add(gated, layer.dense.down, x, layer.ffn_post_norm)
+            return
+        rows = normed.float()
+        divided = torch.zeros_like(x)
+        if layer.dense is not None:
+            divided += layer.dense.compute(backend, rows)
+            if layer.shared_gate is not None:
+                divided *= torch.sigmoid(rows @ layer.shared_gate)[:, None]
+        routed = layer.experts.compute(rows)
+        if self._expert_group.size == 1:  # each rank has its columns of every expert
+            divided += routed
+        else:
+            x += routed
+        if layer.dense is not None or self._expert_group.size == 1:
+            x += self._group.add_up(divided)
 
     def _embedded(self, ids: Tensor) -> Tensor:
         """Return the rows of the table: each rank adds those that it has."""

@@ -11,10 +11,33 @@ from typing_extensions import override
 from headrace_worker.errors import ModelError
 from headrace_worker.kernels.cpu import Packed
 from headrace_worker.models.checkpoint import DENSE_KINDS, WHOLE, Checkpoint, Cut, refuse_biases
-from headrace_worker.models.config import ModelConfig, RopeScaling
+from headrace_worker.models.config import ExpertsConfig, ModelConfig, RopeScaling
 
 Tensor = torch.Tensor
-_ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
+_ARCHITECTURES = (
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "MixtralForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen2MoeForCausalLM",
+)
+_MIXTRAL = {
+    "router": "block_sparse_moe.gate",
+    "experts": "block_sparse_moe.experts",
+    "gate": "w1",
+    "up": "w3",
+    "down": "w2",
+}
+_QWEN = {
+    "router": "mlp.gate",
+    "experts": "mlp.experts",
+    "gate": "gate_proj",
+    "up": "up_proj",
+    "down": "down_proj",
+    "shared": "mlp.shared_expert",
+    "shared_gate": "mlp.shared_expert_gate",
+}
+_EXPERT_NAMES = {"MixtralForCausalLM": _MIXTRAL, "Qwen2MoeForCausalLM": _QWEN}
 _NAMES = {
     "attn_norm": "input_layernorm",
     "q": "self_attn.q_proj",
@@ -69,12 +92,13 @@ class SafetensorsCheckpoint(Checkpoint):
         if activation != "silu":
             raise ModelError(f"{self._folder}: the activation {activation!r} is not known; this worker knows silu")
         try:
+            experts = _experts(raw, arch)
             heads = int(raw["num_attention_heads"])
             return ModelConfig(
                 architecture=arch,
                 num_layers=int(raw["num_hidden_layers"]),
                 hidden=int(raw["hidden_size"]),
-                intermediate=int(raw["intermediate_size"]),
+                intermediate=int(raw["intermediate_size"]) if experts is None else experts.intermediate,
                 heads=heads,
                 kv_heads=int(raw.get("num_key_value_heads") or heads),
                 head_dim=int(raw.get("head_dim") or raw["hidden_size"] // heads),
@@ -85,6 +109,7 @@ class SafetensorsCheckpoint(Checkpoint):
                 norm_eps=float(raw.get("rms_norm_eps", 1e-5)),
                 tied_embedding=bool(raw.get("tie_word_embeddings")) or "lm_head.weight" not in self._files,
                 qkv_bias="model.layers.0.self_attn.q_proj.bias" in self._files,
+                experts=experts,
             )
         except KeyError as error:
             raise ModelError(f"{self._folder}/config.json lacks the field {error}") from error
@@ -100,7 +125,7 @@ class SafetensorsCheckpoint(Checkpoint):
         return tuple(self._slice(name).get_shape())
 
     def _slice(self, name: str) -> Any:
-        stored_name = _stored_name(name) + ".weight"
+        stored_name = self._stored_name(name) + ".weight"
         opened = self._files.get(stored_name)
         if opened is None:
             raise ModelError(f"{self._folder} has no tensor {stored_name}")
@@ -113,7 +138,9 @@ class SafetensorsCheckpoint(Checkpoint):
         rows, columns = cut.rows or range(outputs), cut.columns or range(inputs)
         found: Tensor = lazy[rows.start : rows.stop, columns.start : columns.stop]
         if found.dtype not in DENSE_KINDS:
-            raise ModelError(f"{_stored_name(name)}.weight is {found.dtype}; float32, float16 and bfloat16 are known")
+            raise ModelError(
+                f"{self._stored_name(name)}.weight is {found.dtype}; float32, float16 and bfloat16 are known"
+            )
         if dtype is torch.bfloat16 and found.dtype is not torch.bfloat16:
             found = found.to(dtype)
         return Packed(found.contiguous(), DENSE_KINDS[found.dtype], found.shape[1], found.shape[0])
@@ -121,8 +148,11 @@ class SafetensorsCheckpoint(Checkpoint):
     @override
     def vector(self, name: str) -> Tensor | None:
         suffix = ".bias" if name.endswith("_bias") else ".weight"
-        found = self._tensor(_stored_name(name.removesuffix("_bias")) + suffix)
+        found = self._tensor(self._stored_name(name.removesuffix("_bias")) + suffix)
         return None if found is None else found.float()
+
+    def _stored_name(self, name: str) -> str:
+        return _stored_name(name, self.config.architecture)
 
     def _tensor(self, stored_name: str) -> Tensor | None:
         opened = self._files.get(stored_name)
@@ -132,12 +162,35 @@ class SafetensorsCheckpoint(Checkpoint):
         return found
 
 
-def _stored_name(name: str) -> str:
+def _stored_name(name: str, arch: str) -> str:
     top = {"embed": "model.embed_tokens", "head": "lm_head", "norm": "model.norm"}
     if name in top:
         return top[name]
-    layer, _, part = name.partition(".")
-    return f"model.layers.{layer}.{_NAMES[part]}"
+    layer, part, *inner = name.split(".")
+    own = _EXPERT_NAMES.get(arch, {})
+    rest = [own.get(part) or _NAMES[part], *(own.get(one, one) for one in inner)]
+    return ".".join(("model.layers", layer, *rest))
+
+
+def _experts(raw: dict[str, Any], arch: str) -> ExpertsConfig | None:
+    if arch not in _EXPERT_NAMES:
+        return None
+    if arch == "MixtralForCausalLM":
+        return ExpertsConfig(
+            count=int(raw["num_local_experts"]),
+            per_token=int(raw["num_experts_per_tok"]),
+            intermediate=int(raw["intermediate_size"]),
+            normalize=True,
+        )
+    if int(raw.get("decoder_sparse_step", 1)) != 1 or raw.get("mlp_only_layers"):
+        raise ValueError("some of its layers have no experts, which this worker does not know")
+    return ExpertsConfig(
+        count=int(raw["num_experts"]),
+        per_token=int(raw["num_experts_per_tok"]),
+        intermediate=int(raw["moe_intermediate_size"]),
+        normalize=bool(raw.get("norm_topk_prob")),
+        shared_intermediate=int(raw["shared_expert_intermediate_size"]),
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -14,6 +14,18 @@ from headrace_worker.parallel.shape import Shape, split
 
 
 @dataclass(frozen=True, slots=True)
+class Chain:
+    """Where a rank's stage stands among the stages, by numbers of ranks; None where there is nobody."""
+
+    before: int | None = None
+    """Passes the residual stream on to us."""
+    after: int | None = None
+    """Takes it from us."""
+    head: int | None = None
+    """To rank 0: who passes the logits on to it. To that one: 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
     """The part of one rank: ranges of numbers within the whole model."""
 
@@ -24,10 +36,14 @@ class Shard:
     """Columns between the two products of the feed-forward part."""
     vocabulary: range
     experts: range
+    """Whole experts of each layer; with tensor parallelism alone each rank has `inner` columns of all of them."""
+    shared: range
+    """Inner columns of the expert that every token goes to."""
     first: bool
     """Whether it holds the first layers, and with them the embedding."""
     last: bool
     """Whether it holds the last layers, and with them the head."""
+    chain: Chain = Chain()
 
     def kv_bytes_per_token(self, head_dim: int, item_bytes: int) -> int:
         """Return the bytes of keys and values of one token in this part's layers and heads."""
@@ -43,17 +59,36 @@ def shard_of(config: ModelConfig, shape: Shape, rank: int) -> Shard:
     else:
         only = tensor * config.kv_heads // shape.tensor
         kv_heads = range(only, only + 1)
-    unit = GROUP if config.intermediate % GROUP == 0 else 1
     return Shard(
         layers=split(config.num_layers, shape.pipeline, stage),
         heads=split(config.heads, shape.tensor, tensor),
         kv_heads=kv_heads,
-        inner=split(config.intermediate, shape.tensor, tensor, unit),
+        inner=_inner(config.intermediate, shape.tensor, tensor),
         vocabulary=split(config.vocabulary, shape.tensor, tensor),
-        experts=range(0),
+        experts=split(config.experts.count, shape.expert, column if shape.expert > 1 else 0)
+        if config.experts
+        else range(0),
+        shared=_inner(0 if config.experts is None else config.experts.shared_intermediate, shape.tensor, tensor),
         first=stage == 0,
         last=stage == shape.pipeline - 1,
+        chain=_chain(shape, rank),
     )
+
+
+def _chain(shape: Shape, rank: int) -> Chain:
+    leader = (shape.pipeline - 1) * shape.width
+    head = None
+    if shape.pipeline > 1 and rank in {0, leader}:
+        head = leader if rank == 0 else 0
+    return Chain(
+        before=rank - shape.width if shape.stage_of(rank) > 0 else None,
+        after=rank + shape.width if shape.stage_of(rank) < shape.pipeline - 1 else None,
+        head=head,
+    )
+
+
+def _inner(columns: int, ranks: int, rank: int) -> range:
+    return split(columns, ranks, rank, GROUP if columns % GROUP == 0 else 1)
 
 
 def whole(config: ModelConfig) -> Shard:
@@ -73,8 +108,24 @@ def check_shape(config: ModelConfig, shape: Shape) -> None:
             f"pipeline parallelism is {shape.pipeline}, but the model has {config.num_layers} layers; "
             f"it can be 1 to {config.num_layers}"
         )
-    if shape.expert > 1:
+    _check_experts(config, shape)
+
+
+def _check_experts(config: ModelConfig, shape: Shape) -> None:
+    if shape.expert == 1:
+        return
+    if config.experts is None:
         raise SettingsError(f"expert parallelism is {shape.expert}, but the model has no experts; it can be 1")
+    if shape.expert > config.experts.count:
+        raise SettingsError(
+            f"expert parallelism is {shape.expert}, but the model has {config.experts.count} experts in a layer; "
+            f"it can be 1 to {config.experts.count}"
+        )
+    if shape.tensor not in {1, shape.expert}:
+        raise SettingsError(
+            f"expert parallelism is {shape.expert} and tensor parallelism {shape.tensor}; the same ranks divide heads "
+            f"and experts, so tensor parallelism can be 1 or {shape.expert}"
+        )
 
 
 def _tensor_sizes(config: ModelConfig) -> list[int]:

@@ -5,6 +5,7 @@ Every rank of a group calls the same operations in the same order; sums are the 
 
 import logging
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -39,13 +40,26 @@ class Group:
         """Return all ranks' columns (R, sum of C) side by side at rank 0, None elsewhere; x is (R, C), C is equal."""
         return x
 
+    def join_rows(self, x: Tensor, counts: Sequence[int]) -> Tensor:  # noqa: ARG002
+        """Return all ranks' rows one below the other, on every rank; rank r has counts[r] of them."""
+        return x
+
+    def exchange_counts(self, counts: Tensor) -> Tensor:
+        """Send counts[r] to rank r; return what each rank sent us, (ranks,) int64."""
+        return counts
+
+    def exchange(self, x: Tensor, sizes: Sequence[int], their_sizes: Sequence[int]) -> Tensor:  # noqa: ARG002
+        """Send the rows of x to the ranks, sizes[r] rows to rank r in order; return the rows that came, by rank."""
+        return x
+
     def pass_on(self, x: Tensor, to: int) -> None:
         """Send x to another rank of the worker."""
-        raise NotImplementedError
+        dist.send(x.contiguous(), to)
 
     def take_over(self, like: Tensor, source: int) -> Tensor:
         """Return what that rank of the worker passed on, in the shape and type of `like`, which is overwritten."""
-        raise NotImplementedError
+        dist.recv(like, source)
+        return like
 
 
 ALONE: Final = Group()
@@ -81,13 +95,24 @@ class Stage(Group):
         return None if parts is None else torch.cat(parts, dim=1)
 
     @override
-    def pass_on(self, x: Tensor, to: int) -> None:
-        dist.send(x.contiguous(), to)
+    def join_rows(self, x: Tensor, counts: Sequence[int]) -> Tensor:
+        widest = max(counts)
+        padded = torch.nn.functional.pad(x, (0, 0, 0, widest - x.shape[0]))
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded.contiguous(), group=self._group)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     @override
-    def take_over(self, like: Tensor, source: int) -> Tensor:
-        dist.recv(like, source)
-        return like
+    def exchange_counts(self, counts: Tensor) -> Tensor:
+        theirs = torch.empty_like(counts)
+        dist.all_to_all_single(theirs, counts.contiguous(), group=self._group)
+        return theirs
+
+    @override
+    def exchange(self, x: Tensor, sizes: Sequence[int], their_sizes: Sequence[int]) -> Tensor:
+        arrived = x.new_empty((sum(their_sizes), *x.shape[1:]))
+        dist.all_to_all_single(arrived, x.contiguous(), list(their_sizes), list(sizes), group=self._group)
+        return arrived
 
 
 def open_store(host: str) -> tuple[TCPStore, int]:
