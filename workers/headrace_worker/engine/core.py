@@ -12,7 +12,7 @@ from headrace_worker.engine.report import Report
 from headrace_worker.engine.requests import Requests
 from headrace_worker.engine.scheduler import Item, Plan, Scheduler
 from headrace_worker.engine.sequence import Phase, Sequence
-from headrace_worker.messages import Cancel, Failed, Finish, Generate, Output, Outputs, PeerDead, Shutdown
+from headrace_worker.messages import Cancel, Embed, Failed, Finish, Generate, Output, Outputs, PeerDead, Shutdown
 from headrace_worker.runner.runner import Runner
 from headrace_worker.runner.sampling import NotFiniteError
 from headrace_worker.runner.work import Draw, Row, Work
@@ -159,6 +159,7 @@ class Core:
         for message in self._link.receive():
             if isinstance(message, Shutdown):
                 return False
+            assert not isinstance(message, Embed), "the front of a decoder refuses embeddings"
             self._take(message)
         return True
 
