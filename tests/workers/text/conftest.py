@@ -86,6 +86,7 @@ def write_gguf(tmp_path: Path) -> WriteGguf:
             "eos": writer.add_eos_token_id,
             "unk": writer.add_unk_token_id,
             "add_bos": writer.add_add_bos_token,
+            "space_prefix": writer.add_add_space_prefix,
             "template": writer.add_chat_template,
         }
         for name, value in values.items():

@@ -145,6 +145,20 @@ def test_sentencepiece_merges_the_best_score_first(
     assert [tokens[token_id] for token_id in piece_vocabulary.encode(text)] == symbols
 
 
+def test_sentencepiece_finds_whole_tokens_of_spaces_under_their_own_ids(
+    write_gguf: WriteGguf, sentencepiece: dict[str, Any]
+) -> None:
+    tokens = [*sentencepiece["tokens"], "  ", "\n\n"]
+    fields = {**sentencepiece, "tokens": tokens, "scores": [*sentencepiece["scores"], 0.0, 0.0]}
+    vocabulary = load_vocabulary(write_gguf(fields, types=[*sentencepiece["types"], 4, 4], space_prefix=False))
+    spaces, lines = len(tokens) - 2, len(tokens) - 1
+    ids = vocabulary.encode("a  b\n\nc")
+    assert spaces in ids
+    assert lines in ids
+    assert max(ids) < vocabulary.size == len(tokens)
+    assert b"".join(vocabulary.piece(place) for place in ids) == b"a  b\n\nc"
+
+
 def test_sentencepiece_spells_unknown_characters_in_bytes(piece_vocabulary: Vocabulary) -> None:
     ids = piece_vocabulary.encode("漢")
     assert b"".join(map(piece_vocabulary.piece, ids)) == " 漢".encode()

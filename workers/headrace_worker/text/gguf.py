@@ -107,7 +107,11 @@ def _sentencepiece_bpe(fields: _Fields, vocabulary: Mapping[str, int], types: Se
     scores = fields.numbers("tokenizer.ggml.scores")
     if len(scores) != len(types):
         raise ModelError(f"{fields.path} has {len(types)} tokens but {len(scores)} scores; fetch the file again")
-    spaced = {token.replace(" ", "\u2581"): place for token, place in vocabulary.items()}
+    # Tokens of the user's are found in the text as it is, before spaces are respelled.
+    spaced = {
+        token if types[place] == _USER_DEFINED else token.replace(" ", "\u2581"): place
+        for token, place in vocabulary.items()
+    }
     unknown = fields.number("tokenizer.ggml.unknown_token_id")
     unknown_token = None if unknown is None else next((t for t, place in spaced.items() if place == unknown), None)
     merges = _merges_by_score(spaced, scores)
