@@ -15,6 +15,7 @@ PARTS = {
     "ranks": "prefill over two ranks beside one rank with both cores",
     "router": "added latency and requests per second beside vllm-router",
     "reconcile": "the operator beside a bare client, 100 deployments and 1,000 pods on simulated nodes",
+    "cluster": "a real kind cluster: apply to Ready, zero to an answer, a load step to another worker",
     "scaling": "the scaler's answers to KEDA beside rounds over 1,000 workers",
     "startup": "make up to ready, cold and warm",
 }
