@@ -1,4 +1,7 @@
-"""Compiles the C++ kernels once per source, compiler and processor, into the cache folder."""
+"""Compiles the C++ kernels once per source, compiler and processor, into the cache folder.
+
+Images bring them compiled, for a few levels of processors: a pod may have no compiler, and its cache be read only.
+"""
 
 import ctypes
 import hashlib
@@ -12,10 +15,13 @@ import tempfile
 from pathlib import Path
 
 from headrace_worker.errors import WorkerError
+from headrace_worker.kernels import levels
 
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
+BUILT = Path(__file__).with_name("built")
+"""Where images have what was compiled ahead of time."""
 _FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
 _COMPILE_DEADLINE_S = 300.0
 
@@ -27,12 +33,18 @@ class NoCompilerError(WorkerError):
 def library(cache: Path) -> ctypes.CDLL:
     """Return the compiled kernels, compiling them when this processor's build is not in `cache` yet.
 
-    Import torch first: both then share one OpenMP runtime, and so one pool of threads.
+    What was compiled ahead of time is taken in their place, unless `CXX` names a compiler. Import torch first: both
+    then share one OpenMP runtime, and so one pool of threads.
 
     Raises:
         NoCompilerError: there is no C++ compiler or it failed; the message has its last lines.
     """
-    compiler = shlex.split(os.environ.get("CXX", "")) or _default_compiler()
+    chosen = shlex.split(os.environ.get("CXX", ""))
+    if not chosen:
+        for level in levels.of_this_machine():
+            if (found := _load(_ahead(BUILT, level))) is not None:
+                return found
+    compiler = chosen or _default_compiler()
     for flags in _variants():
         target = cache / "kernels" / f"cpu-{_fingerprint(compiler, flags)}.so"
         if (found := _load(target)) is not None:
@@ -43,8 +55,25 @@ def library(cache: Path) -> ctypes.CDLL:
         built = _compile(compiler, flags, target)
         if isinstance(built, ctypes.CDLL):
             return built
-        failure = built
+        failure = built or ""
     raise NoCompilerError(f"the C++ compiler {compiler[0]!r} refused the CPU kernels: {failure}")
+
+
+def ahead(folder: Path) -> None:
+    """Compile the kernels for every level of this architecture into a folder.
+
+    Raises:
+        NoCompilerError: as for `library`.
+    """
+    compiler = shlex.split(os.environ.get("CXX", "")) or _default_compiler()
+    for level in levels.levels(platform.machine()):
+        built = _compile(compiler, (*_FLAGS, f"-march={level}", "-fopenmp"), _ahead(folder, level), load=False)
+        if isinstance(built, str):
+            raise NoCompilerError(f"the C++ compiler {compiler[0]!r} refused the CPU kernels for {level}: {built}")
+
+
+def _ahead(folder: Path, level: str) -> Path:
+    return folder / f"cpu-{level}-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}.so"
 
 
 def _load(target: Path) -> ctypes.CDLL | None:
@@ -86,8 +115,10 @@ def _processor() -> str:
     return f"{platform.machine()} {platform.processor()}"
 
 
-def _compile(compiler: list[str], flags: tuple[str, ...], target: Path) -> ctypes.CDLL | str:
-    """Compile into `target` by way of a rename; return the library, or the compiler's complaint."""
+def _compile(
+    compiler: list[str], flags: tuple[str, ...], target: Path, *, load: bool = True
+) -> ctypes.CDLL | str | None:
+    """Compile into `target` by way of a rename; return the library where it is to be loaded, or a complaint."""
     writable = _make(target.parent)
     with tempfile.TemporaryDirectory(prefix="headrace-", dir=target.parent if writable else None) as folder:
         draft = Path(folder) / "kernels.so"
@@ -105,7 +136,7 @@ def _compile(compiler: list[str], flags: tuple[str, ...], target: Path) -> ctype
             # The file may go once it is loaded. A fixed name in a folder that others share would be theirs to replace.
             return ctypes.CDLL(str(draft))
         draft.rename(target)
-    return ctypes.CDLL(str(target))
+    return ctypes.CDLL(str(target)) if load else None
 
 
 def _make(folder: Path) -> bool:
