@@ -65,6 +65,12 @@ class WorkerSettings(BaseModel):
     """Ranks that share the experts of each layer; the same ranks as those of tensor parallelism, where both are set."""
     expert_rebalance_steps: Annotated[int, Field(ge=0)] = 1000
     """With expert parallelism: after so many steps copies of hot experts move to ranks with room; 0 is never."""
+    nodes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Machines or pods that share the ranks evenly. With more than one, this worker starts the head of a Ray cluster at
+    `advertise` (or `host`) and waits until the others have joined (`python -m headrace_worker.parallel.node`); all
+    need the same `HEADRACE_SECRET`. `threads` then holds for each node."""
+    ray_port: Annotated[int, Field(ge=1, le=65535)] = 6379
+    """With several nodes: where the head listens."""
     disaggregation: Disaggregation = "auto"
     """For a decode worker: whether prompts go to a prefill worker."""
     local_prefill_tokens: Annotated[int, Field(ge=0)] = 16
@@ -103,6 +109,16 @@ class WorkerSettings(BaseModel):
         host = info.data.get("host")
         if host in WILDCARDS and not value and info.data.get("role") != "unified":
             raise ValueError(f"host is {host}, which peers cannot connect to; give this worker's own address here")
+        return value
+
+    @field_validator("nodes")
+    @classmethod
+    def _divides(cls, value: int, info: ValidationInfo) -> int:
+        """Nodes that hold unequal numbers of ranks would wait for each other."""
+        width = max(info.data.get("tensor_parallel", 1), info.data.get("expert_parallel", 1))
+        ranks = width * info.data.get("pipeline_parallel", 1)
+        if ranks % value:
+            raise ValueError(f"the worker has {ranks} ranks, which cannot be shared evenly; make them a multiple")
         return value
 
     @property

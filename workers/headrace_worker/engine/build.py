@@ -29,7 +29,9 @@ from headrace_worker.models.config import ModelConfig
 from headrace_worker.models.decoder import Decoder
 from headrace_worker.models.pick import open_checkpoint
 from headrace_worker.models.shard import Shard, check_shape, shard_of, whole
+from headrace_worker.parallel import remote
 from headrace_worker.parallel.group import ALONE, Group, join, open_store
+from headrace_worker.parallel.place import Place
 from headrace_worker.parallel.ranks import Ranks
 from headrace_worker.parallel.shape import Shape
 from headrace_worker.runner.runner import Runner
@@ -107,18 +109,32 @@ def _assemble_all(
 ) -> Engine:
     """Assemble this rank's part while the others do theirs."""
     incoming = None if settings.role == "unified" else FromBranch
-    ranks = Ranks(seen.shape.size, settings.model_dump_json(), wake, incoming=incoming)
+    place = None if settings.nodes == 1 else _place(settings, seen.shape.size)
+    # The secret stays on its node: each one has it of its own.
+    told = settings.model_dump_json(exclude=None if place is None else {"secret"})
+    ranks = Ranks(seen.shape.size, told, wake, incoming=incoming, place=place)
+    host = settings.host if place is None else settings.address
     try:
         num_blocks = ranks.agree(seen.kv_hash, seen.num_blocks)
-        store, port = open_store(settings.host)
-        ranks.load(port, num_blocks)
-        group = join(seen.shape, 0, seen.device, store, settings.host)
+        store, port = open_store(host)
+        ranks.load(host, port, num_blocks)
+        group = join(seen.shape, 0, seen.device, store, host)
         engine = assemble(settings, seen, num_blocks, group=group, ranks=ranks, progress=progress)
         ranks.await_loaded()
     except BaseException:
         ranks.close()
         raise
     return engine
+
+
+def _place(settings: WorkerSettings, size: int) -> Place:
+    """Return the nodes of a worker that spans several."""
+    if not settings.secret:
+        raise SettingsError(
+            f"nodes is {settings.nodes}, and whoever joins must prove a secret; set HEADRACE_SECRET on every node"
+        )
+    group = remote.Group(settings.address, settings.ray_port, settings.nodes, size, settings.secret)
+    return remote.Nodes(group)
 
 
 def survey(settings: WorkerSettings, rank: int) -> Survey:
@@ -128,12 +144,13 @@ def survey(settings: WorkerSettings, rank: int) -> Survey:
     checkpoint = open_checkpoint(resolved.path)
     config = checkpoint.config
     check_shape(config, shape)
-    device = pick_device(settings.device, shape.size, rank)
+    here = shape.size // settings.nodes
+    device = pick_device(settings.device, here, rank % here)
     dtype = pick_dtype(settings.dtype, device)
     limits = read_limits()
     shard = shard_of(config, shape, rank)
     max_model_len = min(settings.max_model_len or config.max_context, config.max_context)
-    room = memory.room_on(device, limits).shared(shape.size if device.type == "cpu" else 1)
+    room = memory.room_on(device, limits).shared(here if device.type == "cpu" else 1)
     num_blocks = _fit(
         settings,
         shard.kv_bytes_per_token(config.head_dim, dtype.itemsize),
@@ -147,7 +164,7 @@ def survey(settings: WorkerSettings, rank: int) -> Survey:
         shard=shard,
         device=device,
         dtype=dtype,
-        threads=max(1, (settings.threads or count_processors(limits)) // shape.size),
+        threads=max(1, (settings.threads or count_processors(limits)) // here),
         max_model_len=max_model_len,
         num_blocks=num_blocks,
         kv_hash=compatibility_hash(config, resolved.revision, dtype, settings.block_size),

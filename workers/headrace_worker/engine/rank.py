@@ -4,6 +4,7 @@ Its pipe to rank 0, whose descriptor is the argument, is its lifeline too: when 
 """
 
 import logging
+import os
 import signal
 import sys
 
@@ -15,6 +16,7 @@ from headrace_worker.parallel.group import JOIN_S, join, leave, reach_store
 from headrace_worker.parallel.lifeline import die_with_parent
 from headrace_worker.parallel.messages import Begin, Broken, End, Found, Load, Loaded, Step, ToRank, Touch
 from headrace_worker.parallel.pipe import Pipe, open_pipe
+from headrace_worker.parallel.place import at_home
 from headrace_worker.runner.step import written_of
 from headrace_worker.settings import WorkerSettings
 from headrace_worker.transfer.branch import Branch, ToBranch
@@ -46,15 +48,15 @@ def main() -> int:
 
 
 def _build(pipe: Pipe[ToRank], begin: Begin) -> tuple[Engine, Branch | None]:
-    settings = WorkerSettings.model_validate_json(begin.settings)
+    settings = at_home(WorkerSettings.model_validate_json(begin.settings), os.environ)
     seen = survey(settings, begin.rank)
     pipe.send(Found(begin.rank, seen.kv_hash, seen.num_blocks))
     load = pipe.receive(AGREE_S)
     if isinstance(load, End):
         raise SystemExit(0)
     assert isinstance(load, Load)
-    store = reach_store(settings.host, load.store_port)
-    group = join(seen.shape, begin.rank, seen.device, store, settings.host)
+    store = reach_store(load.store_host, load.store_port)
+    group = join(seen.shape, begin.rank, seen.device, store, load.store_host)
     engine = assemble(settings, seen, load.num_blocks, group=group, progress=lambda _done, _total: None)
     branch = None
     if len(sys.argv) > 2:

@@ -24,6 +24,8 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """Rank 0 to a rank: all agree; meet, and read the weights."""
 
+    store_host: str
+    """Where all ranks meet: rank 0's own address."""
     store_port: int
     num_blocks: int
 

@@ -76,8 +76,13 @@ def encode(message: msgspec.Struct) -> bytes:
 def make_pipe(rank: int, incoming: Any) -> tuple[Pipe[Any], socket.socket]:
     """Return rank 0's end of a new pipe, on which messages of type `incoming` arrive, and the rank's end."""
     ours, theirs = socket.socketpair()
+    return take_pipe(rank, ours, incoming), theirs
+
+
+def take_pipe(rank: int, ours: socket.socket, incoming: Any) -> Pipe[Any]:
+    """Return rank 0's end of a pipe to a rank, over a socket that is connected to it."""
     connection: Connection[bytes, bytes] = Connection(ours.detach())
-    return Pipe(connection, msgspec.msgpack.Decoder(incoming), f"rank {rank}"), theirs
+    return Pipe(connection, msgspec.msgpack.Decoder(incoming), f"rank {rank}")
 
 
 def open_pipe(descriptor: int, incoming: Any) -> Pipe[Any]:

@@ -13,7 +13,8 @@ from typing import Any, Final, TypeVar
 
 from headrace_worker.errors import RankError
 from headrace_worker.parallel.messages import Begin, Broken, End, Found, FromRank, Load, Loaded, ToRank
-from headrace_worker.parallel.pipe import Pipe, encode, make_pipe
+from headrace_worker.parallel.pipe import Pipe, encode, make_pipe, take_pipe
+from headrace_worker.parallel.place import Place, Process
 
 _Kind = TypeVar("_Kind", Found, Loaded)
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class _Rank:
     number: int
     pipe: Pipe[FromRank]
     courier: Pipe[Any] | None
-    process: "subprocess.Popen[bytes]"
+    process: Process
 
 
 class Ranks:
@@ -44,6 +45,7 @@ class Ranks:
         wake: called, on another thread, when a rank has ended.
         incoming: type of what arrives on a second pipe, that of the ranks' couriers; None: they need none.
         command: what to start; the numbers of its pipes' descriptors are appended.
+        place: where the ranks run; None: on this machine.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Ranks:
         *,
         incoming: Any = None,
         command: Sequence[str] = RANK,
+        place: Place | None = None,
     ) -> None:
         self.size = size
+        self._place = place
         self._wake = wake
         self._closing = False
         self._ended: str | None = None
@@ -63,8 +67,10 @@ class Ranks:
         self._noticed = threading.Event()
         self._over = threading.Event()
         self._ranks: list[_Rank] = []
-        for number in range(1, size):
-            self._ranks.append(_start(number, command, incoming))
+        if place is None:
+            self._ranks += [_start(number, command, incoming) for number in range(1, size)]
+        else:
+            self._ranks += _start_there(place, command, incoming)
         for rank in self._ranks:
             rank.pipe.send(Begin(rank.number, settings))
 
@@ -87,9 +93,9 @@ class Ranks:
             num_blocks = min(num_blocks, found.num_blocks)
         return num_blocks
 
-    def load(self, store_port: int, num_blocks: int) -> None:
+    def load(self, store_host: str, store_port: int, num_blocks: int) -> None:
         """Have all ranks meet and read their weights."""
-        self.tell(Load(store_port, num_blocks))
+        self.tell(Load(store_host, store_port, num_blocks))
 
     def await_loaded(self) -> None:
         """Return when all ranks are ready for steps, and watch them from then on."""
@@ -177,6 +183,8 @@ class Ranks:
             rank.pipe.close()
             if rank.courier is not None:
                 rank.courier.close()
+        if self._place is not None:
+            self._place.close()
 
 
 def _start(number: int, command: Sequence[str], incoming: Any) -> _Rank:
@@ -197,5 +205,16 @@ def _start(number: int, command: Sequence[str], incoming: Any) -> _Rank:
     return _Rank(number, pipe, courier, process)
 
 
-def _reason(code: int) -> str:
+def _start_there(place: Place, command: Sequence[str], incoming: Any) -> list[_Rank]:
+    types = [FromRank, *([] if incoming is None else [incoming])]
+    found = []
+    for started in place.start(command, len(types)):
+        ends = [take_pipe(started.number, *one) for one in zip(started.sockets, types, strict=True)]
+        found.append(_Rank(started.number, ends[0], ends[1] if len(ends) > 1 else None, started.process))
+    return found
+
+
+def _reason(code: int | None) -> str:
+    if code is None:
+        return "with its node"
     return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"

@@ -11,8 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -256,9 +256,11 @@ def _await(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
         time.sleep(_LOOK_S)
 
 
-def _log() -> IO[bytes]:
-    """Open the log of the node's own process; Ray would keep what a rank says in a file of its own."""
-    try:
-        return Path(os.environ[LOG]).open("ab", buffering=0)
-    except (KeyError, OSError):
-        return Path(os.devnull).open("ab", buffering=0)
+@contextmanager
+def _log() -> Iterator[IO[bytes] | None]:
+    """Open the log of the node's own process; None, where that cannot be: Ray then keeps what a rank says."""
+    with ExitStack() as stack:
+        log = None
+        with suppress(KeyError, OSError):
+            log = stack.enter_context(Path(os.environ[LOG]).open("ab", buffering=0))
+        yield log
