@@ -25,12 +25,16 @@ class Template:
     chunk_tokens: int = 512
     transport: str = "auto"
     tensor_parallel: int = 1
+    nodes: int = 1
+    """Pods of each worker, which share its ranks."""
 
     def revision(self) -> str:
         """Return a digest of all fields: workers with another one are replaced."""
         fields = asdict(self)
         if self.tensor_parallel == 1:
             del fields["tensor_parallel"]  # workers from before there was such a field are the same ones
+        if self.nodes == 1:
+            del fields["nodes"]
         return _digest(fields)
 
     def pairing(self) -> str:
@@ -75,6 +79,11 @@ class Pool:
     pairing: str = ""
     """Workers hand KV over within one pairing only."""
     pace: Pace = Pace()
+
+    @property
+    def nodes(self) -> int:
+        """Pods, or machines, of each worker."""
+        return self.template.nodes
 
     @property
     def key(self) -> PoolKey:

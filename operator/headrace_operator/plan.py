@@ -72,6 +72,7 @@ def pools_of(deployment: LLMDeployment) -> Iterable[Pool]:
         chunk_tokens=spec.engine.chunk_tokens,
         transport=spec.kv.transfer,
         tensor_parallel=spec.parallelism.tensor,
+        nodes=spec.parallelism.nodes,
     )
     decode = replace(template, threads=spec.decode.threads or 0)
     decoders = 1 if spec.decode.replicas is None else spec.decode.replicas
@@ -85,10 +86,10 @@ def pools_of(deployment: LLMDeployment) -> Iterable[Pool]:
 
 
 def _share(pools: Sequence[Pool], processors: int, threads: int | None) -> tuple[Pool, ...]:
-    """Return the pools with their threads filled in: an even share of the processors, at least one."""
+    """Return the pools with their threads filled in: an even share of the one node's processors, at least one."""
     share = max(1, processors // sum(pool.replicas for pool in pools))
     return tuple(
-        replace(pool, template=replace(pool.template, threads=threads or pool.template.threads or share))
+        replace(pool, template=replace(pool.template, threads=threads or pool.template.threads or share, nodes=1))
         for pool in pools
     )
 

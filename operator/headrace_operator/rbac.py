@@ -72,7 +72,7 @@ NEEDS: Final = (
         ("patch",),
     ),
     Need("has KEDA scale pools, where KEDA is installed", "keda.sh", ("scaledobjects",), _HOLD),
-    Need("workers and routers", "apps", ("deployments",), _HOLD),
+    Need("workers and routers", "apps", ("deployments", "statefulsets"), _HOLD),
     Need(
         "settings, endpoints, accounts and the volume for weights",
         "",

@@ -43,6 +43,7 @@ class Kind(Generic[T]):
 
 
 DEPLOYMENTS: Final = Kind("apps/v1", "Deployment", "deployments", objects.DeploymentItem)
+STATEFUL_SETS: Final = Kind("apps/v1", "StatefulSet", "statefulsets", objects.DeploymentItem)
 PODS: Final = Kind("v1", "Pod", "pods", objects.PodItem)
 JOBS: Final = Kind("batch/v1", "Job", "jobs", objects.JobItem)
 CLAIMS: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", objects.ClaimItem)
@@ -68,6 +69,7 @@ NODES: Final = Kind("v1", "Node", "nodes", objects.NodeItem)
 
 CHILDREN: Final[tuple[Kind[Any], ...]] = (
     DEPLOYMENTS,
+    STATEFUL_SETS,
     PODS,
     JOBS,
     CLAIMS,

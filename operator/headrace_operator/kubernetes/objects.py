@@ -100,7 +100,7 @@ class DeploymentStatus(msgspec.Struct, rename="camel"):
 
 
 class DeploymentItem(Item):
-    """A Deployment."""
+    """A Deployment, or a StatefulSet."""
 
     spec: Scale = msgspec.field(default_factory=Scale)
     status: DeploymentStatus = msgspec.field(default_factory=DeploymentStatus)

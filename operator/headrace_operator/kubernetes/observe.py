@@ -8,7 +8,7 @@ from headrace_api.resources import LLMDeployment
 from headrace_operator.desired import DeploymentName, Desired, PoolKey, Router
 from headrace_operator.kubernetes import gates
 from headrace_operator.kubernetes.cache import Cache, Key
-from headrace_operator.kubernetes.kinds import CLAIMS, DEPLOYMENTS, JOBS, PODS
+from headrace_operator.kubernetes.kinds import CLAIMS, DEPLOYMENTS, JOBS, PODS, STATEFUL_SETS
 from headrace_operator.kubernetes.objects import DeploymentItem, JobItem, PodItem, StatusCondition
 from headrace_operator.kubernetes.pods import failure_of, is_ready, worker_of
 from headrace_operator.objects import labels, names
@@ -54,7 +54,7 @@ def observe(
     told = frozenset(incarnation for pod in pods if (incarnation := gates.proved(pod)) is not None)
     alive = frozenset(worker.incarnation for worker in workers)
     return Observed(
-        pools=observed_pools(key.name, cache.of(DEPLOYMENTS, key)),
+        pools=observed_pools(key.name, [*cache.of(DEPLOYMENTS, key), *cache.of(STATEFUL_SETS, key)]),
         workers=workers,
         router=_router(key, desired.router, cache),
         verified=(verified | told) & alive,
@@ -66,7 +66,7 @@ def observe(
 
 
 def observed_pools(name: str, deployments: Iterable[DeploymentItem]) -> tuple[ObservedPool, ...]:
-    """Return the pools that the Deployments of workers are, the oldest first."""
+    """Return the pools that the Deployments and StatefulSets of workers are, the oldest first."""
     found = [one for one in deployments if one.metadata.labels.get(LABEL_ROLE) in _ROLES]
     found.sort(key=lambda one: (one.metadata.creation_timestamp, one.metadata.name))
     return tuple(

@@ -9,6 +9,8 @@ from headrace_operator.objects.pod import HTTP_PORT
 from headrace_operator.observed import Failure, Phase, Worker
 
 _ROLES: Final[dict[str, Role]] = {"prefill": "prefill", "decode": "decode", "unified": "unified"}
+LABEL_POD: Final = "statefulset.kubernetes.io/pod-name"
+"""On pods of StatefulSets: such a worker spans several pods."""
 _PULL: Final = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 _LINES: Final = 5
 _USAGE: Final = 2

@@ -5,10 +5,19 @@ from typing import Any, Final
 
 from headrace_api.names import LABEL_REVISION, LABEL_ROLE
 from headrace_operator.kubernetes.cache import Cache, Key
-from headrace_operator.kubernetes.kinds import CHILDREN, CONFIG_MAPS, DEPLOYMENTS, PODS, SCALED_OBJECTS, Kind
+from headrace_operator.kubernetes.kinds import (
+    CHILDREN,
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    PODS,
+    SCALED_OBJECTS,
+    STATEFUL_SETS,
+    Kind,
+)
 from headrace_operator.kubernetes.objects import Item
 
 _MADE_BY_OTHERS: Final = (PODS,)
+_ROLLED_OUT: Final = (DEPLOYMENTS, STATEFUL_SETS)
 
 
 def unwanted(
@@ -16,8 +25,8 @@ def unwanted(
 ) -> Iterable[tuple[Kind[Any], Item]]:
     """Yield what the resource controls and does not want.
 
-    Deployments of workers are left to the rollout, which drains them first, and so are the settings of those that are
-    still there.
+    Deployments and StatefulSets of workers are left to the rollout, which drains them first, and so are the settings
+    and the members of those that are still there.
 
     Args:
         key: of the resource.
@@ -28,8 +37,10 @@ def unwanted(
     """
     held = {
         (one.metadata.labels.get(LABEL_ROLE), one.metadata.labels.get(LABEL_REVISION))
-        for one in cache.of(DEPLOYMENTS, key)
+        for one in (*cache.of(DEPLOYMENTS, key), *cache.of(STATEFUL_SETS, key))
+        if LABEL_ROLE in one.metadata.labels
     }
+    revisions = {revision for _, revision in held}
     for kind in (*CHILDREN, *((SCALED_OBJECTS,) if keda else ())):
         if kind in _MADE_BY_OTHERS:
             continue
@@ -40,7 +51,9 @@ def unwanted(
                 continue
             if controller is None or controller.uid != uid:
                 continue
-            if kind is DEPLOYMENTS and LABEL_ROLE in own:
+            if kind in _ROLLED_OUT and LABEL_ROLE in own:
+                continue
+            if kind is STATEFUL_SETS and own.get(LABEL_REVISION) in revisions:
                 continue
             if kind is CONFIG_MAPS and (own.get(LABEL_ROLE), own.get(LABEL_REVISION)) in held:
                 continue

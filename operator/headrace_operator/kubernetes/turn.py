@@ -13,7 +13,7 @@ from typing import Final
 from headrace_api.names import ANNOTATION_REPLICAS_WRITTEN
 from headrace_api.resources import LLMDeployment
 from headrace_operator.actions import Action, DrainPool, EnsurePool, RemovePool, ScalePool, Verify
-from headrace_operator.desired import Desired, Role
+from headrace_operator.desired import Desired, Pool, Role
 from headrace_operator.kubernetes import report, vouch, workers, writing
 from headrace_operator.kubernetes.agenda import Lane
 from headrace_operator.kubernetes.apply import Wanted
@@ -140,9 +140,7 @@ class Turn:
         if self._memory.rendered_for != rendered_for:
             pools = tuple(replace(pool, replicas=placed[pool.key] or 0) for pool in desired.pools)
             secret = vouch.shared_secret(self._tools.key, self._key, self._memory.uid)
-            waiting = {
-                names.revision(self._key.name, pool.role, pool.revision) for pool in pools if placed[pool.key] is None
-            }
+            waiting = {name for pool in pools if placed[pool.key] is None for name in _names(self._key.name, pool)}
             children = deployment_children(self._deployment, pools, self._site, secret=secret)
             self._memory.rendered = tuple(_prepared(child, asked) for child in children if child.name not in waiting)
             self._memory.rendered_for = rendered_for
@@ -199,6 +197,12 @@ class Turn:
             await writing.note(tools.events, self._key, memory, before.status, status)
         owner = Owner.of(self._deployment)
         return [again_s, await report_pools(tools, memory, owner, desired, observed, now=self._now)]
+
+
+def _names(deployment: str, pool: Pool) -> tuple[str, ...]:
+    """Return the names of the objects that a revision has of its own."""
+    made_by = (deployment, pool.role, pool.revision)
+    return names.revision(*made_by), names.heads(*made_by), names.members(*made_by)
 
 
 def _prepared(child: Child, asked: Mapping[Role, int]) -> Rendered:

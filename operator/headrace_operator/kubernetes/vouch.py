@@ -15,7 +15,7 @@ from headrace_operator.http.client import Client
 from headrace_operator.kubernetes.cache import Key
 from headrace_operator.kubernetes.memory import Memory
 from headrace_operator.kubernetes.objects import Item, PodItem
-from headrace_operator.kubernetes.pods import has_ended
+from headrace_operator.kubernetes.pods import LABEL_POD, has_ended
 from headrace_operator.observed import Phase, Worker
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ def ended_prefill(old: Item | None, new: Item | None) -> str | None:
     pod = new or old
     if not isinstance(pod, PodItem) or pod.metadata.labels.get(LABEL_ROLE) != "prefill":
         return None
+    if LABEL_POD in pod.metadata.labels:
+        return None  # a head: other pods of its worker write too, and nothing is said of them
     return pod.metadata.uid if has_ended(pod) else None
 
 

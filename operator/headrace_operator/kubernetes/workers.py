@@ -3,13 +3,13 @@
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from headrace_api.names import CONDITION_KV_TRANSFER, LABEL_ROLE
+from headrace_api.names import ANNOTATION_MEMBERS, CONDITION_KV_TRANSFER, LABEL_REVISION, LABEL_ROLE
 from headrace_operator.desired import Desired, PoolKey
 from headrace_operator.kubernetes import gates
 from headrace_operator.kubernetes.cache import Key
 from headrace_operator.kubernetes.errors import NotFoundError
 from headrace_operator.kubernetes.few import each
-from headrace_operator.kubernetes.kinds import DEPLOYMENTS, PODS
+from headrace_operator.kubernetes.kinds import DEPLOYMENTS, PODS, STATEFUL_SETS, Kind
 from headrace_operator.kubernetes.memory import Memory
 from headrace_operator.kubernetes.objects import DeploymentItem
 from headrace_operator.kubernetes.observe import key_of
@@ -20,18 +20,21 @@ from headrace_operator.routing import endpoints
 
 async def scale(tools: Tools, key: Key, uid: str, pool: PoolKey, replicas: int) -> None:
     """Hold another number of workers of a revision that is on its way out."""
-    item = _find(tools, key, uid, pool)
-    if item is not None:
-        body = {"spec": {"replicas": replicas}}
-        answer = await tools.session.merge(DEPLOYMENTS, key.namespace, item.metadata.name, body)
-        tools.cache.learn(DEPLOYMENTS, answer)
+    found = _find(tools, key, uid, pool)
+    if found is None:
+        return
+    await _hold(tools, *found, replicas)
+    for members in tools.cache.of(STATEFUL_SETS, key):
+        each = members.metadata.annotations.get(ANNOTATION_MEMBERS)
+        if each is not None and members.metadata.labels.get(LABEL_REVISION) == pool.revision:
+            await _hold(tools, STATEFUL_SETS, members, replicas * int(each))
 
 
 async def remove(tools: Tools, key: Key, uid: str, pool: PoolKey) -> None:
     """Remove a revision whose workers have all ended."""
-    item = _find(tools, key, uid, pool)
-    if item is not None:
-        await tools.applier.delete(DEPLOYMENTS, item)
+    found = _find(tools, key, uid, pool)
+    if found is not None:
+        await tools.applier.delete(*found)
 
 
 async def set_gates(tools: Tools, key: Key, memory: Memory, desired: Desired, observed: Observed) -> None:
@@ -65,12 +68,20 @@ def _condition(gate: gates.Gate) -> dict[str, str]:
     }
 
 
-def _find(tools: Tools, key: Key, uid: str, pool: PoolKey) -> DeploymentItem | None:
-    """Return the Deployment of a revision, if it is ours."""
-    for item in tools.cache.of(DEPLOYMENTS, key):
-        controller = item.metadata.controller
-        if LABEL_ROLE in item.metadata.labels and key_of(key.name, item) == pool:
-            return item if controller is not None and controller.uid == uid else None
+async def _hold(tools: Tools, kind: Kind[DeploymentItem], item: DeploymentItem, replicas: int) -> None:
+    if item.spec.replicas != replicas:
+        body = {"spec": {"replicas": replicas}}
+        answer = await tools.session.merge(kind, item.metadata.namespace, item.metadata.name, body)
+        tools.cache.learn(kind, answer)
+
+
+def _find(tools: Tools, key: Key, uid: str, pool: PoolKey) -> tuple[Kind[DeploymentItem], DeploymentItem] | None:
+    """Return the Deployment or the StatefulSet of a revision, if it is ours."""
+    for kind in (DEPLOYMENTS, STATEFUL_SETS):
+        for item in tools.cache.of(kind, key):
+            controller = item.metadata.controller
+            if LABEL_ROLE in item.metadata.labels and key_of(key.name, item) == pool:
+                return (kind, item) if controller is not None and controller.uid == uid else None
     return None
 
 

@@ -7,6 +7,7 @@ from headrace_operator.desired import Pool
 from headrace_operator.objects.account import router_account, worker_account
 from headrace_operator.objects.budget import role_budget, router_budget
 from headrace_operator.objects.child import Child, Lane
+from headrace_operator.objects.group import heads, members
 from headrace_operator.objects.models import fetch_job, models_claim
 from headrace_operator.objects.owner import Manifest, Owner
 from headrace_operator.objects.policy import workers_policy
@@ -59,15 +60,23 @@ def _worker_children(deployment: LLMDeployment, pools: Sequence[Pool], site: Sit
     for pool in pools:
         yield Child(config_map(deployment, pool, site), Lane.FIRST)
     for pool in pools:
-        yield Child(worker_deployment(deployment, pool, site), Lane.FIRST)
+        for manifest in _makers(deployment, pool, site):
+            yield Child(manifest, Lane.FIRST)
     for pool in pools:
         yield Child(llm_pool(owner, pool.role), Lane.LATER)
-        yield Child(role_budget(owner, pool.role), Lane.LATER)
+        yield Child(role_budget(owner, pool.role, nodes=pool.nodes), Lane.LATER)
     if site.keda:
         for manifest in scaled_objects(deployment, site):
             yield Child(manifest, Lane.LATER)
     yield Child(workers_service(owner), Lane.LATER)
     yield Child(workers_policy(owner, site), Lane.LATER)
+
+
+def _makers(deployment: LLMDeployment, pool: Pool, site: Site) -> tuple[Manifest, ...]:
+    """Return what makes the pods of a pool's workers."""
+    if pool.nodes == 1:
+        return (worker_deployment(deployment, pool, site),)
+    return heads(deployment, pool, site), members(deployment, pool, site)
 
 
 def _front_children(owner: Owner, deployment: Manifest) -> Iterator[Child]:

@@ -53,6 +53,22 @@ def select_pool(owner: Owner, pool: Pool) -> dict[str, str]:
     return {**select_role(owner, pool.role), LABEL_REVISION: pool.revision}
 
 
+def of_members(owner: Owner, pool: Pool) -> dict[str, str]:
+    """Return the labels of pods that belong to workers and are none themselves: they have no role."""
+    own = common(owner, WORKER, members_of(pool.role))
+    return {**own, LABEL_REVISION: pool.revision, LABEL_PAIRING: pool.pairing}
+
+
+def select_members(owner: Owner, pool: Pool) -> dict[str, str]:
+    """Return what selects those of one revision."""
+    return {**owner.label, LABEL_COMPONENT: members_of(pool.role), LABEL_REVISION: pool.revision}
+
+
+def members_of(role: Role) -> str:
+    """Return the component that members of a role's workers are."""
+    return f"{role}-members"
+
+
 def select_role(owner: Owner, role: Role) -> dict[str, str]:
     """Return what selects the pods of a role, those of all its revisions."""
     return {LABEL_DEPLOYMENT: owner.name, LABEL_ROLE: role}

@@ -7,15 +7,17 @@ from headrace_operator.objects.digest import digest
 
 MAX_NAME: Final = 63
 """A label's value and a Service's name end here; names of pods are made from these and are cut by the API server."""
+MAX_SET: Final = 52
+"""A StatefulSet's name ends here: its controller adds a dash and a hash of ten to make the value of a label."""
 _HASH: Final = 8
 
 
-def compose(*parts: str) -> str:
+def compose(*parts: str, most: int = MAX_NAME) -> str:
     """Return the parts joined by dashes; a name that is too long is cut and ends with a hash over all of it."""
     whole = "-".join(parts)
-    if len(whole) <= MAX_NAME:
+    if len(whole) <= most:
         return whole
-    return f"{whole[: MAX_NAME - _HASH - 1].rstrip('-')}-{digest(whole)}"
+    return f"{whole[: most - _HASH - 1].rstrip('-')}-{digest(whole)}"
 
 
 def worker_account(name: str) -> str:
@@ -36,6 +38,16 @@ def pool(name: str, role: Role) -> str:
 def revision(name: str, role: Role, revision: str) -> str:
     """Return the name of the Deployment and the ConfigMap of one revision of a role."""
     return compose(name, role, revision)
+
+
+def heads(name: str, role: Role, revision: str) -> str:
+    """Return the name of the StatefulSet of the heads of one revision, where workers span pods."""
+    return compose(name, role, revision, most=MAX_SET)
+
+
+def members(name: str, role: Role, revision: str) -> str:
+    """Return the name of the StatefulSet of the other pods of those workers."""
+    return compose(name, role, revision, "members", most=MAX_SET)
 
 
 def workers(name: str) -> str:

@@ -83,7 +83,7 @@ def _container(deployment: LLMDeployment, pool: Pool, site: Site, weights: Weigh
             workers_of(deployment, pool.role),
             spec.kv,
             site.accelerator(spec.accelerator),
-            spec.parallelism.tensor,
+            spec.parallelism.tensor // pool.nodes,
         ),
         "securityContext": security.container_security(lock_memory=lock_memory),
         **_probes(),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from headrace_api.resources import LLMDeployment
 from headrace_operator.desired import Pool
 from headrace_operator.objects.digest import digest
+from headrace_operator.objects.group import members
 from headrace_operator.objects.pod import pod_template
 from headrace_operator.objects.settings import settings
 from headrace_operator.objects.site import Site
@@ -22,7 +23,10 @@ def revision(deployment: LLMDeployment, pool: Pool, site: Site) -> str:
     The number of workers, the pace of a rollout and the router are no part of a pod, and change no revision.
     """
     bare = replace(pool, revision="", pairing=pairing(deployment, pool, site))
-    return digest([pod_template(deployment, bare, site), settings(deployment, bare, site)])
+    made_of = [pod_template(deployment, bare, site), settings(deployment, bare, site)]
+    if pool.nodes > 1:
+        made_of.append(members(deployment, bare, site)["spec"]["template"])
+    return digest(made_of)
 
 
 def pairing(deployment: LLMDeployment, pool: Pool, site: Site) -> str:

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.processes
 
 FOLDERS = [Path(__file__).parents[3] / name for name in ("crds", "operator")]
 ACCOUNT = "headrace-operator"
+SPANNING = {"tensor": 2, "nodes": 2}
 
 
 class Process:
@@ -142,8 +143,10 @@ async def live_through_everything(kubectl: Kubectl, namespace: str) -> None:
         kubectl.apply([deployment(namespace, **spec)])
 
     fetched = {"uri": "hf://org/name", "cache": {"size": "1Gi"}}
-    apply(model=fetched, disaggregation="never")
-    names = "serviceaccounts,persistentvolumeclaims,jobs,configmaps,deployments,services,poddisruptionbudgets"
+    apply(model=fetched, disaggregation="never", parallelism=SPANNING)
+    names = (
+        "serviceaccounts,persistentvolumeclaims,jobs,configmaps,deployments,statefulsets,services,poddisruptionbudgets"
+    )
     names += ",networkpolicies,roles,rolebindings,llmpools"
     await eventually(
         lambda: (
@@ -169,7 +172,7 @@ async def live_through_everything(kubectl: Kubectl, namespace: str) -> None:
 async def occupied(kubectl: Kubectl, namespace: str, made: list[Any], model: dict[str, Any]) -> None:
     """Let every name be taken by somebody else when the resource comes."""
     kubectl.apply([foreign(one) for one in made])
-    kubectl.apply([deployment(namespace, model=model, disaggregation="never")])
+    kubectl.apply([deployment(namespace, model=model, disaggregation="never", parallelism=SPANNING)])
 
     names = {f"{one['kind']} {namespace}/{one['metadata']['name']}" for one in made}
 

@@ -84,7 +84,7 @@ def apply(kubectl: Kubectl, made: Sequence[Child], *flags: str) -> list[str]:
 def pods(made: Iterable[Child]) -> Iterator[dict[str, Any]]:
     """Yield a pod for each template: Pod Security judges pods, and only warns of templates."""
     for number, child in enumerate(made):
-        if child.kind in {"Deployment", "Job"}:
+        if child.kind in {"Deployment", "Job", "StatefulSet"}:
             template = child.manifest["spec"]["template"]
             metadata = {
                 **template["metadata"],
@@ -120,7 +120,7 @@ def test_every_object_of_every_example_is_accepted(kubectl: Kubectl, site: Site,
     assert len(answers) == len(made)
     assert {child.kind for child in made} == {
         *("ConfigMap", "Deployment", "Job", "LLMPool", "NetworkPolicy", "PersistentVolumeClaim"),
-        *("PodDisruptionBudget", "Role", "RoleBinding", "Secret", "Service", "ServiceAccount"),
+        *("PodDisruptionBudget", "Role", "RoleBinding", "Secret", "Service", "ServiceAccount", "StatefulSet"),
     }
 
 
@@ -153,8 +153,9 @@ def test_a_template_that_is_no_pod_is_refused_with_the_name_of_the_field(
         apply(kubectl, made)
 
 
-def test_names_at_their_longest_are_accepted(kubectl: Kubectl, make: Make, site: Site) -> None:
-    made = children(placed(make(name="a" * 63)), site)
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_names_at_their_longest_are_accepted(kubectl: Kubectl, make: Make, site: Site, nodes: int) -> None:
+    made = children(placed(make(name="a" * 63, parallelism={"tensor": 2, "nodes": nodes})), site)
     assert len(apply(kubectl, made)) == len(made)
     assert admit(kubectl, made)
 

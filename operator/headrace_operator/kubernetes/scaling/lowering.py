@@ -16,7 +16,7 @@ from headrace_operator.kubernetes.errors import NotFoundError
 from headrace_operator.kubernetes.few import each
 from headrace_operator.kubernetes.kinds import PODS
 from headrace_operator.kubernetes.objects import PodItem
-from headrace_operator.kubernetes.pods import has_ended, is_ready, url_of
+from headrace_operator.kubernetes.pods import LABEL_POD, has_ended, is_ready, url_of
 from headrace_operator.kubernetes.scaling.pages import Pages
 from headrace_operator.kubernetes.tools import Tools
 from headrace_operator.observed import ObservedPool
@@ -76,6 +76,8 @@ def changes(pods: Iterable[PodItem], chosen: set[str]) -> dict[str, str | None]:
 def _is_of(pod: PodItem, pool: PoolKey) -> bool:
     own = pod.metadata.labels
     same = (own.get(LABEL_ROLE), own.get(LABEL_REVISION)) == (pool.role, pool.revision)
+    if LABEL_POD in own:
+        return False  # a StatefulSet takes the last ones, whatever they cost
     return same and pod.metadata.deletion_timestamp is None and not has_ended(pod)
 
 
