@@ -14,6 +14,8 @@ import psutil
 import pytest
 from tests.workers.parallel.rig import Worker, eventually, running
 
+from headrace_api import names
+
 pytestmark = pytest.mark.processes
 SECRET = "the deployment's own"
 HEAD, OTHER = "127.0.0.1", "127.0.0.2"
@@ -103,6 +105,22 @@ def test_two_nodes_answer_as_one_process_and_end_together(small: Path, tmp_path:
         assert "the head has gone" in member.logged()
         assert "Traceback" not in worker.logged() + member.logged()
         assert_nothing_is_left(worker.process.pid, member.process.pid)
+
+
+def test_ranks_of_both_nodes_hand_their_heads_over(small: Path, tmp_path: Path) -> None:
+    with running(tmp_path / "one", small) as alone:
+        wanted = alone.ask(PROMPTS[1]).tokens
+    deciding = {"role": "decode", "worker": "decode-0", "secret": SECRET}
+    with (
+        spanning(tmp_path, small, role="prefill", worker="prefill-0") as (prefill, _),
+        running(tmp_path / "decode", small, **deciding) as decode,
+    ):
+        await_ready(prefill)
+        headers = {names.HEADER_PREFILL_WORKERS: prefill.peer(), names.HEADER_DISAGGREGATE: "always"}
+        # A peer that is busy for half a second is left out of a request: wait until this one is known.
+        eventually(lambda: decode.ask([1, 2, 3], 1, headers).prefill == "prefill-0", "the peers know each other")
+        answer = decode.ask(PROMPTS[1], headers=headers)
+        assert (answer.prefill, answer.tokens) == ("prefill-0", wanted), decode.logged() + prefill.logged()
 
 
 @pytest.mark.parametrize("killed", ["rank", "node"])
