@@ -18,7 +18,7 @@ from typing import Final
 
 from e2e.scenarios.install import NAMESPACE, install_operator, remove_operator
 from e2e.scenarios.space import Object, Space
-from e2e.scenarios.traffic import ask, problems, start
+from e2e.scenarios.traffic import problems, start
 from e2e.scenarios.world import World, manifest, opened, tell
 
 from benchmarks import rows
@@ -48,13 +48,18 @@ def until(holds: Callable[[], object], what: str) -> float:
     return time.time()
 
 
-def applied(space: Space, resource: Object) -> Figures:
-    """Apply a deployment; return the seconds until it is Ready, and what of them its slowest worker took for what."""
+def serve(space: Space, resource: Object) -> tuple[float, float]:
+    """Apply a deployment and wait until it is Ready; return when each of the two was."""
     began = time.time()
     space.apply(resource)
     condition = ("wait", f"llm/{NAME}", "--for=condition=Ready", f"--timeout={DEADLINE_S:.0f}s")
     space.run(*condition, timeout_s=DEADLINE_S + 10)
-    ready = time.time()
+    return began, time.time()
+
+
+def applied(space: Space, resource: Object) -> Figures:
+    """Apply a deployment; return the seconds until it is Ready, and what of them its slowest worker took for what."""
+    began, ready = serve(space, resource)
     started, passed = zip(*map(_worker_times, space.pods(NAME)), strict=True)
     return {
         "kubectl apply to Ready, images on the node and weights in the claim": ready - began,
@@ -96,12 +101,11 @@ def _round(world: World) -> Figures:
         figures |= applied(space, manifest(NAME))
     with world.namespace("bench-step") as space:
         scaling = {**QUICK, "prefill": {"maxReplicas": 1}, "decode": {"maxReplicas": 2}}
-        applied(space, manifest(NAME, scaling={**scaling, "targets": {"runningRequests": 2}}))
+        serve(space, manifest(NAME, scaling={**scaling, "targets": {"runningRequests": 2}}))
         figures |= grown(space, image)
     with world.namespace("bench-zero") as space:
         pool = {"minReplicas": 0, "maxReplicas": 1}
-        applied(space, manifest(NAME, scaling={**QUICK, "prefill": pool, "decode": pool, "idleAfter": "10s"}))
-        ask(space, image, NAME, DEADLINE_S, count=1)
+        serve(space, manifest(NAME, scaling={**QUICK, "prefill": pool, "decode": pool, "idleAfter": "10s"}))
         figures |= woken(space, image)
     return figures
 
