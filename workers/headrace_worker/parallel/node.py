@@ -10,16 +10,13 @@ import json
 import logging
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -29,6 +26,7 @@ from headrace_worker.parallel.address import address_towards
 from headrace_worker.parallel.lifeline import become_reaper, die_with_parent
 from headrace_worker.parallel.place import SECRET
 from headrace_worker.parallel.raylet import environment
+from headrace_worker.parallel.scratch import scratch
 
 logger = logging.getLogger(__name__)
 RANKS: Final = "headrace_ranks"
@@ -108,34 +106,36 @@ def _await_head(host: str, port: int, wait_s: float) -> bool:
 
 def _run(where: Sequence[str], own: str, places: dict[str, float], *, lifeline: int | None) -> int:
     """Run Ray's processes until one of them ends, or the lifeline."""
-    folder = Path(tempfile.mkdtemp(prefix="headrace-node-"))  # short: Ray's sockets lie in it
-    said = folder / "start.log"
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *where, "--node-ip-address", own]
-    command += ["--temp-dir", str(folder), "--resources", json.dumps(places), "--num-cpus", "0", "--num-gpus", "0"]
+    command += ["--resources", json.dumps(places), "--num-cpus", "0", "--num-gpus", "0"]
     command += ["--object-store-memory", str(_STORE_BYTES), "--disable-usage-stats", "--include-log-monitor", "false"]
     command += ["--log-style", "record", "--log-color", "false", "--block"]
-    try:
-        with said.open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own words
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=os.environ | environment(os.environ.get(SECRET, "")) | {LOG: _own_log()},
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - this process has one thread
-            )
-        if _await_end(process, lifeline):
-            return 0
-        lines = said.read_text(errors="replace")
-        if _JOINED in lines:
-            logger.error("Ray has ended on this node, as it does when the head has gone; the group starts again")
-        else:
-            last = [line for line in lines.splitlines() if line.strip()][-_TOLD:]
-            logger.error("Ray could not start on this node: %s", " | ".join(last) or "it said nothing")
-        return 1
-    finally:
-        _clear()
-        shutil.rmtree(folder, ignore_errors=True)
+    with scratch() as folder:
+        said = folder / "start.log"
+        try:
+            with said.open("wb") as log:
+                process = subprocess.Popen(  # noqa: S603 - our own words
+                    [*command, "--temp-dir", str(folder)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=os.environ | environment(os.environ.get(SECRET, "")) | {LOG: _own_log()},
+                    preexec_fn=die_with_parent,  # noqa: PLW1509 - this process has one thread
+                )
+            if _await_end(process, lifeline):
+                return 0
+            logger.error(_end_of(said.read_text(errors="replace")))
+            return 1
+        finally:
+            _clear()
+
+
+def _end_of(said: str) -> str:
+    """Return why Ray has ended here, from what `ray start` said."""
+    if _JOINED in said:
+        return "Ray has ended on this node, as it does when the head has gone; the group starts again"
+    last = [line for line in said.splitlines() if line.strip()][-_TOLD:]
+    return f"Ray could not start on this node: {' | '.join(last) or 'it said nothing'}"
 
 
 def _await_end(process: "subprocess.Popen[bytes]", lifeline: int | None) -> bool:
