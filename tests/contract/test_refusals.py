@@ -128,8 +128,13 @@ def test_a_model_that_is_not_served_is_not_found(service: Service, body: bytes) 
     assert "split" in error["message"]
 
 
+def test_a_model_that_generates_is_not_asked_for_embeddings(service: Service) -> None:
+    error = refusal(service, "/v1/embeddings", b'{"model": "split", "input": "a river"}', 400)
+    assert "has no embeddings" in error["message"]
+
+
 def test_other_paths_and_methods_are_refused(service: Service) -> None:
-    refusal(service, "/v1/embeddings", b"{}", 404)
+    refusal(service, "/v1/images/generations", b"{}", 404)
     refusal(service, "/v1/models", b"{}", 405)
     answer = httpx.get(f"{service.url}{CHAT}", timeout=60, trust_env=False)
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
