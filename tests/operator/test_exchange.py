@@ -72,6 +72,13 @@ def test_an_answer_that_is_none_is_an_error(reply: bytes) -> None:
         talk(reply)
 
 
+def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace_operator.http.exchange.MAX_ANSWER_BYTES", 10)
+    assert talk(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789")[0].body == b"0123456789"
+    with pytest.raises(ExchangeError, match="larger than 10 bytes"):
+        talk(b"HTTP/1.1 200 OK\r\n\r\n01234567890")
+
+
 def test_silence_is_an_error_at_the_deadline() -> None:
     with pytest.raises(ExchangeError, match=r"no answer within 0\.05 s"):
         talk(None, deadline_s=0.05)

@@ -13,7 +13,6 @@ from typing import Any, Final, cast
 
 import httptools
 
-MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 _HELD_BYTES: Final = 1024 * 1024
 """Pieces that nobody has taken yet; beyond it the server has to wait."""
 _INFORMATIONAL: Final = range(100, 200)
@@ -33,9 +32,14 @@ class Answer:
 
 
 class Connection(asyncio.Protocol):
-    """A connection to one server; made by `connect`."""
+    """A connection to one server; made by `connect`.
 
-    def __init__(self) -> None:
+    Args:
+        most_bytes: of a whole answer; None: as many as come.
+    """
+
+    def __init__(self, most_bytes: int | None = None) -> None:
+        self._most_bytes = most_bytes
         self._parser: Any = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._headers: dict[str, str] = {}
@@ -140,8 +144,8 @@ class Connection(asyncio.Protocol):
             self._tell()
             if self._size - self._taken > _HELD_BYTES and self._transport is not None:
                 self._transport.pause_reading()
-        elif self._size > MAX_ANSWER_BYTES:
-            self._fail(ExchangeError(f"the answer is larger than {MAX_ANSWER_BYTES} bytes"))
+        elif self._most_bytes is not None and self._size > self._most_bytes:
+            self._fail(ExchangeError(f"the answer is larger than {self._most_bytes} bytes"))
             self.close()
 
     def on_message_complete(self) -> None:
@@ -191,10 +195,17 @@ class Connection(asyncio.Protocol):
 
 
 async def connect(
-    host: str, port: int, tls: ssl.SSLContext | None = None, server_name: str | None = None
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    *,
+    server_name: str | None = None,
+    most_bytes: int | None = None,
 ) -> Connection:
     """Return a new connection; raise OSError where nobody listens or the certificate does not hold."""
     name = (server_name or host) if tls is not None else None
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(Connection, host, port, ssl=tls, server_hostname=name)
+    _, connection = await loop.create_connection(
+        lambda: Connection(most_bytes), host, port, ssl=tls, server_hostname=name
+    )
     return connection

@@ -6,9 +6,13 @@ every watch over a child ends. Here a connection lives in one coroutine and is c
 
 import asyncio
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlsplit
 
-from headrace_operator.http.connection import Answer, ExchangeError, connect
+from headrace_operator.http.connection import Answer, ExchangeError
+from headrace_operator.http.pool import Pool
+
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 
 
 async def exchange(
@@ -17,26 +21,19 @@ async def exchange(
     """Send GET, or POST where there is a body (as JSON), and return the answer.
 
     Raises:
-        ExchangeError: nothing listens, no whole answer within the deadline, or it is malformed.
+        ExchangeError: nothing listens, no whole answer within the deadline, or it is malformed or too large.
     """
     parts = urlsplit(url)
-    question = _question(parts.path or "/", parts.netloc, body, headers or {})
+    own = {"connection": "close", **({} if body is None else {"content-type": "application/json"})}
+    method = "GET" if body is None else "POST"
     try:
-        async with asyncio.timeout(deadline_s):
-            connection = await connect(parts.hostname or "", parts.port or 80)
-            try:
-                return await connection.ask(question)
-            finally:
-                connection.close()
+        pool = Pool(f"{parts.scheme}://{parts.netloc}", headers=own, most_bytes=MAX_ANSWER_BYTES)
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await pool.ask(method, parts.path or "/", headers or {}, body)
+        finally:
+            pool.close()
     except TimeoutError as error:
         raise ExchangeError(f"no answer within {deadline_s:g} s") from error
     except (OSError, ValueError) as error:
         raise ExchangeError(str(error) or type(error).__name__) from error
-
-
-def _question(path: str, host: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
-    lines = [f"{'GET' if body is None else 'POST'} {path} HTTP/1.1", f"host: {host}", "connection: close"]
-    if body is not None:
-        lines += ["content-type: application/json", f"content-length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + (body or b"")

@@ -21,6 +21,7 @@ class Pool:
         tls: None: not encrypted.
         server_name: to find in the certificate where it is not that of the URL.
         headers: of every request.
+        most_bytes: of a whole answer; None: as many as come.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Pool:
         *,
         server_name: str | None = None,
         headers: Mapping[str, str] | None = None,
+        most_bytes: int | None = None,
     ) -> None:
         parts = urlsplit(server)
         self._host = parts.hostname or ""
@@ -37,6 +39,7 @@ class Pool:
         self._prefix = parts.path.rstrip("/")
         self._tls = tls
         self._server_name = server_name
+        self._most_bytes = most_bytes
         self._fixed = _lines({"host": parts.netloc.rpartition("@")[2], **(headers or {})})
         self._free: list[tuple[Connection, float]] = []
         self._used: set[Connection] = set()
@@ -76,7 +79,9 @@ class Pool:
         """Yield a connection and keep it for the next call, unless this one did not end well."""
         if self._is_closed:
             raise ExchangeError("the caller's own connections have been closed")
-        connection = self._kept() or await connect(self._host, self._port, self._tls, self._server_name)
+        connection = self._kept() or await connect(
+            self._host, self._port, self._tls, server_name=self._server_name, most_bytes=self._most_bytes
+        )
         self._used.add(connection)
         try:
             yield connection
@@ -101,7 +106,7 @@ class Pool:
 
     def _question(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
         length = "" if body is None else f"content-length: {len(body)}\r\n"
-        head = f"{method} {self._prefix}{target} HTTP/1.1\r\n{self._fixed}{_lines(headers)}{length}\r\n"
+        head = f"{method} {self._prefix}{target} HTTP/1.1\r\n{self._fixed}{length}{_lines(headers)}\r\n"
         return head.encode("latin-1") + (body or b"")
 
 
