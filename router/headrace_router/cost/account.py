@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from headrace_api.frames import FrameHead
 from headrace_router.cost.bill import Bill
 from headrace_router.cost.budget import Budgets, Hold, Purse
 from headrace_router.cost.entry import Entry, Kind
@@ -45,11 +46,9 @@ class Account:
 
     __slots__ = (
         "_hold",
-        "_last",
         "_names",
         "_paces",
         "_shop",
-        "_step",
         "_tariff",
         "_tenant",
         "_terms",
@@ -57,6 +56,7 @@ class Account:
         "closed",
         "meter",
         "model",
+        "refusal",
         "tier",
     )
 
@@ -81,11 +81,12 @@ class Account:
         self._names = names
         self._unix_s = unix_s
         self._hold: Hold = shop.budgets.open(tenant, unix_s)
-        self._last = self._step = 0
         self.model = model
         self.tier = tier
         self.meter = Meter()
         self.closed = False
+        self.refusal: ClientError | None = None
+        """Why the answer must end, once a hard budget has not enough left for its next frame."""
 
     def reserve(self) -> None:
         """Reserve what the request may cost; raise ClientError 402 where a budget has not so much left."""
@@ -94,14 +95,15 @@ class Account:
             if empty is not None:
                 raise _exhausted(empty, self._unix_s, self._shop.currency)
 
-    def afford(self) -> ClientError | None:
-        """Reserve more where the answer has grown beyond its reservation; return why it must end here, if it must."""
-        if not self._hold.limited:
-            return None
-        running = self._tariff.cost(self._running()).total
-        self._step = max(self._step, running - self._last)
-        self._last = running
-        missing = running + self._step - self._hold.amount
+    def take(self, head: FrameHead) -> bool:
+        """Count a frame and reserve more where the answer outgrows its reservation; False where it ends before it."""
+        self.meter.take(head)
+        if self._hold.limited and not head.final:
+            self.refusal = self._afford()
+        return self.refusal is None
+
+    def _afford(self) -> ClientError | None:
+        missing = self._tariff.cost(self._running()).total - self._hold.amount
         if missing <= 0:
             return None
         budgets, hold = self._shop.budgets, self._hold

@@ -4,8 +4,8 @@ import msgspec
 
 from headrace_api.frames import FrameHead
 from headrace_api.names import HEADER_DECODE, HEADER_PREFILL, MEDIA_FRAMES, PREFILL_LOCAL
+from headrace_router.cost.account import Account
 from headrace_router.cost.bill import Bill, with_cost
-from headrace_router.cost.meter import Meter
 from headrace_router.cost.plain import TAIL_BYTES, read_usage
 from headrace_router.errors import ClientError
 from headrace_router.openai.errors import error_event
@@ -38,15 +38,15 @@ class Delivery:
     Args:
         answer: to the client.
         call: what it asked for.
-        meter: told of each frame, where somebody counts.
+        account: told of each frame, where somebody counts.
     """
 
-    __slots__ = ("_answer", "_call", "_meter", "_opened", "_tail", "_transcript", "mode")
+    __slots__ = ("_account", "_answer", "_call", "_opened", "_tail", "_transcript", "mode")
 
-    def __init__(self, answer: Answer, call: Call, meter: Meter | None) -> None:
+    def __init__(self, answer: Answer, call: Call, account: Account | None) -> None:
         self._answer = answer
         self._call = call
-        self._meter = meter
+        self._account = account
         self._tail = b""
         self._opened = False
         self._transcript: Transcript | None = None
@@ -99,7 +99,7 @@ class Delivery:
     def feed(self, body: bytes) -> bytes:
         """Return the client's bytes in the frames that `body` completes; raise FrameError where they are none."""
         if self._transcript is None:
-            self._transcript = Transcript(self._meter)
+            self._transcript = Transcript(self._account)
         return self._transcript.feed(body)
 
     def prefill(self, upstream: Upstream) -> str | None:
@@ -121,11 +121,11 @@ class Delivery:
 
     def listen(self, body: bytes, *, complete: bool) -> None:
         """Count an answer that is not in frames by what its end states."""
-        if self._meter is None:
+        if self._account is None:
             return
         self._tail = (self._tail + body)[-TAIL_BYTES:]
         if complete and (usage := read_usage(self._tail)) is not None:
-            self._meter.count(usage)
+            self._account.meter.count(usage)
 
     def write_payload(self, payload: bytes, fields: bytes, *, last: bool, bill: Bill | None = None) -> None:
         """Give the client its bytes of some frames; an answer that is not streamed comes whole in the last one.

@@ -84,7 +84,7 @@ class Exchange:
         self._hub = hub
         self._call = call
         self._account = account
-        self._delivery = Delivery(answer, call, None if account is None else account.meter)
+        self._delivery = Delivery(answer, call, account)
         self._placement: Placement | None = None
         self._upstream: Upstream | None = None
         self._avoid: set[Member] | None = None
@@ -328,12 +328,13 @@ class Exchange:
         if final is not None:
             self._release(upstream, complete=complete)
             self._finish(upstream, 200, payload, final.usage)
-        elif self._account is not None and (refusal := self._account.afford()) is not None:
-            upstream.abort()
-            self._fail(refusal)
         else:
             delivery.write_payload(payload, delivery.fields(upstream), last=False)
-            if complete:
+            if self._account is not None and self._account.refusal is not None:
+                if not complete:
+                    upstream.abort()
+                self._fail(self._account.refusal)
+            elif complete:
                 self._failed(f"the worker at {upstream.worker.url} ended its answer without a final frame")
 
     def _forward_plain(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
