@@ -126,6 +126,7 @@ def test_a_prefill_worker_that_returns_at_another_address_is_known_by_its_name(
     p, d = prefill(layer_s=0.02), decode()
     incarnation = d.start(p, "a", 5, 8)
     d.grant(incarnation, "a", range(8))
+    _until_written(d, 3, 7)
     p.kill()
     d.expect(Lost)
     d.courier.abort(incarnation, "a")
