@@ -7,7 +7,6 @@ tells rank 0 when it writes no more for an attempt: rank 0 answers an abort only
 
 import logging
 import select
-import socket
 import threading
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from headrace_api.frames import Token
 from headrace_api.handoff import Hello, Layout, Rank
 from headrace_worker.errors import RankError, TransferError
 from headrace_worker.parallel.pipe import Pipe
+from headrace_worker.transfer.bell import Bell
 from headrace_worker.transfer.device import use_device
 from headrace_worker.transfer.routes import places, routes
 from headrace_worker.transfer.source import Action, SendAdmit, SendRefused, Settle, Source, Terms
@@ -133,9 +133,7 @@ class Branch:
         self._reasons: dict[str, str] = {}
         self._notes: deque[tuple[Computed, Ready | None]] = deque()
         self._writing: Writing[str] = Writing(transport, clock, act=self._act, broken=self._broken)
-        self._bell, self._rope = socket.socketpair()
-        self._bell.setblocking(False)
-        self._rope.setblocking(False)
+        self._bell = Bell()
         self._closing = False
         self._error: list[Exception] = []
         self._started = threading.Event()
@@ -153,20 +151,15 @@ class Branch:
     ) -> None:
         """These layers of these blocks are computed, or will be once `event` has come."""
         self._notes.append((Computed(attempt, layers, first, blocks, self._clock()), event))
-        self._ring()
+        self._bell.ring()
 
     def close(self) -> None:
         """End the thread and the transport."""
         self._closing = True
-        self._ring()
+        self._bell.ring()
         self._thread.join(_STOP_S)
         if not self._thread.is_alive():
             self._bell.close()
-            self._rope.close()
-
-    def _ring(self) -> None:
-        with suppress(OSError):  # a full pair wakes just as well
-            self._rope.send(b"\0")
 
     # --- its own thread ----------------------------------------------------------------------------------------------
 
@@ -195,8 +188,7 @@ class Branch:
     def _turn(self) -> None:
         pause_s = _BUSY_S if self._writing.busy else _ACTIVE_S if self._writing.jobs else _IDLE_S
         select.select([self._pipe.fileno(), self._bell.fileno()], [], [], 0 if self._notes else pause_s)
-        with suppress(BlockingIOError):
-            self._bell.recv(4096)
+        self._bell.hush()
         # An attempt was opened before its layers were computed, so what rank 0 said comes first.
         notes = len(self._notes)
         for message in self._pipe.messages():

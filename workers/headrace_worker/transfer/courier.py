@@ -6,12 +6,10 @@ computes the next layer.
 """
 
 import logging
-import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import zmq
@@ -22,6 +20,7 @@ from headrace_worker.errors import TransferError
 from headrace_worker.messages import PrefillPeer
 from headrace_worker.parallel.pipe import Pipe
 from headrace_worker.transfer import secrecy
+from headrace_worker.transfer.bell import Bell
 from headrace_worker.transfer.branch import FromBranch, Places
 from headrace_worker.transfer.decode import DecodeSide
 from headrace_worker.transfer.device import use_device
@@ -107,9 +106,7 @@ class Courier:
         self._eager = 0
         """Turns for which an admission is looked for often: its hint has come over the control socket."""
         self._closing = False
-        self._bell, self._rope = socket.socketpair()
-        self._bell.setblocking(False)
-        self._rope.setblocking(False)
+        self._bell = Bell()
         self._prefill: PrefillSide
         self._decode: DecodeSide
         self._error: Exception | None = None
@@ -192,11 +189,10 @@ class Courier:
     def close(self) -> None:
         """End the thread, and with it the transport and all sockets."""
         self._closing = True
-        self._ring()
+        self._bell.ring()
         self._thread.join(_STOP_S)
         if not self._thread.is_alive():
             self._bell.close()
-            self._rope.close()
 
     def _dead(self, dead: Dead) -> None:
         self._decode.dead(dead)
@@ -205,12 +201,7 @@ class Courier:
     def _note(self, note: Callable[[], None]) -> None:
         self._notes.append(note)
         if self._asleep:
-            self._ring()
-
-    def _ring(self) -> None:
-        # A full pair means that the courier is being woken already, a closed one that it has ended.
-        with suppress(OSError):
-            self._rope.send(b"\0")
+            self._bell.ring()
 
     # --- the courier's thread ----------------------------------------------------------------------------------------
 
@@ -306,8 +297,7 @@ class Courier:
         # A note left before the flag was up rang no bell.
         poller.poll(0 if self._notes or self._emitted else self._pause_ms())
         self._asleep = False
-        with suppress(BlockingIOError):
-            self._bell.recv(4096)
+        self._bell.hush()
 
     def _pause_ms(self) -> int:
         if self._prefill.busy or (self._decode.busy and self._eager > 0):
