@@ -1,5 +1,6 @@
 """What tests of several parts share: a real API server that knows our resources."""
 
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from e2e.cluster.versions import API_PROGRAMS
 # A shell that runs the tests in the background has them ignore SIGINT, and what they start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_numbers = itertools.count(1)
 CRDS = Path(__file__).parents[1] / "crds"
 
 
@@ -35,3 +37,18 @@ def api_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiCluster
         yield cluster
     finally:
         cluster.down()
+
+
+@pytest.fixture
+def kubectl(api_cluster: ApiCluster) -> Kubectl:
+    """The administrator's kubectl."""
+    return Kubectl(api_cluster.kubectl, api_cluster.kubeconfig)
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A namespace of one's own on the shared API server."""
+    name = f"test-{next(_numbers)}"
+    kubectl("create", "namespace", name)
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")

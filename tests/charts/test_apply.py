@@ -1,13 +1,10 @@
 """The Job that applies the resources of the values, on a real API server with the rights that the chart gives it."""
 
-import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
-from e2e.cluster.api import ApiCluster
 from e2e.cluster.kubectl import Kubectl
 from tests.charts.cases import MODEL
 from tests.charts.chart import Helm, Object, pick
@@ -17,20 +14,6 @@ from headrace_api.names import GROUP
 
 pytestmark = pytest.mark.processes
 ROUTER: Final[Object] = {"name": "front", "spec": {"tiers": [{"name": "one", "deployment": "chat"}]}}
-_numbers: Final = itertools.count(1)
-
-
-@pytest.fixture
-def kubectl(api_cluster: ApiCluster) -> Kubectl:
-    return Kubectl(api_cluster.kubectl, api_cluster.kubeconfig)
-
-
-@pytest.fixture
-def namespace(kubectl: Kubectl) -> Iterator[str]:
-    name = f"chart-apply-{next(_numbers)}"
-    kubectl("create", "namespace", name)
-    yield name
-    kubectl("delete", "namespace", name, "--wait=false")
 
 
 class Release:

@@ -1,32 +1,16 @@
 """A namespace of one's own on the shared API server, and KEDA's kind where its module is at hand."""
 
-import itertools
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e.cluster.api import ApiCluster
 from e2e.cluster.home import user_home
 from e2e.cluster.kubectl import Kubectl
 from e2e.cluster.versions import KEDA_MODULE
 
-_numbers = itertools.count(1)
 _KIND = "scaledobjects.keda.sh"
-
-
-@pytest.fixture
-def kubectl(api_cluster: ApiCluster) -> Kubectl:
-    return Kubectl(api_cluster.kubectl, api_cluster.kubeconfig)
-
-
-@pytest.fixture
-def namespace(kubectl: Kubectl) -> Iterator[str]:
-    name = f"scaling-{next(_numbers)}"
-    kubectl("create", "namespace", name)
-    yield name
-    kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture(scope="session")
