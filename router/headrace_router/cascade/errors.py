@@ -1,11 +1,16 @@
 """Errors of the cascade.
 
 RouterError
-└── ModelFileError   a model file cannot be used: absent, no JSON, of another kind or version, inconsistent
+└── CascadeError         what was asked of the cascade cannot be done
+    └── ModelFileError   a model file cannot be used: absent, no JSON, of another kind or version, inconsistent
 """
 
 from headrace_router.errors import RouterError
 
 
-class ModelFileError(RouterError):
+class CascadeError(RouterError):
+    """What was asked of the cascade cannot be done; its text is a sentence for the reader."""
+
+
+class ModelFileError(CascadeError):
     """A model file cannot be used; says what was found and what to do."""

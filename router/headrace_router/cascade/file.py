@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
-from headrace_router.cascade import prompt
+from headrace_router.cascade import evidence, prompt
 from headrace_router.cascade.errors import ModelFileError
+from headrace_router.cascade.judge import Judge
 from headrace_router.cascade.predictor import Predictor
 
 VERSION = 1
@@ -48,6 +49,31 @@ class DifficultyFile(msgspec.Struct, frozen=True, tag_field="kind", tag="difficu
     thresholds: tuple[Threshold, ...] = ()
 
 
+class Stage(msgspec.Struct, frozen=True):
+    """What is known of an answer at one moment, and how it is judged then."""
+
+    sighted: Judge
+    blind: Judge
+    """For engines that tell no log-probabilities."""
+    thresholds: tuple[Threshold, ...] = ()
+    """Of the sighted model, by rising target."""
+
+
+class GateFile(msgspec.Struct, frozen=True, tag_field="kind", tag="gate", kw_only=True):
+    """A gate on answers of the weak tier."""
+
+    format: Literal["headrace-cascade"] = "headrace-cascade"
+    version: int = VERSION
+    weak: str
+    """Name of the tier whose answers are judged, as the training data had it."""
+    strong: str
+    commit_tokens: int
+    """How many tokens the prefixes had that `prefix` was trained on."""
+    training: Training
+    prefix: Stage
+    whole: Stage
+
+
 def write(path: Path, model: msgspec.Struct) -> None:
     """Replace the file as a whole."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -71,12 +97,33 @@ def read_difficulty(path: Path) -> DifficultyFile:
     return model
 
 
+def read_gate(path: Path) -> GateFile:
+    """Return the gate in a file; raise ModelFileError with one sentence where it cannot be used."""
+    model = _decode(path, GateFile)
+    for name, stage in (("prefix", model.prefix), ("whole", model.whole)):
+        for sight, judge, known in (
+            ("sighted", stage.sighted, evidence.NAMES),
+            ("blind", stage.blind, evidence.BLIND_NAMES),
+        ):
+            if (wrong := judge.inconsistency(known)) is not None:
+                raise ModelFileError(f"{path} is inconsistent: {name}.{sight} {wrong}; train it again")
+        targets = [threshold.target for threshold in stage.thresholds]
+        if targets != sorted(set(targets)):
+            raise ModelFileError(f"{path} is inconsistent: targets of {name}.thresholds do not rise; train it again")
+    if model.commit_tokens < 1:
+        raise ModelFileError(f"{path} is inconsistent: commit_tokens is {model.commit_tokens}; train it again")
+    return model
+
+
 class _Head(msgspec.Struct):
     format: str = ""
     version: int = 0
 
 
-def _decode(path: Path, kind: type[DifficultyFile]) -> DifficultyFile:
+_Model = TypeVar("_Model", DifficultyFile, GateFile)
+
+
+def _decode(path: Path, kind: type[_Model]) -> _Model:
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -1,0 +1,65 @@
+"""One model of a gate: from features of an answer to the chance that asking the next tier pays. Plain Python."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from headrace_router.cascade.linear import CLIP, Logistic, Scale, Steps
+
+_TIE = 1e-6
+_MOST_LOGIT = 30.0
+
+
+class Judge(msgspec.Struct, frozen=True):
+    """A calibrated logistic regression over some of the features.
+
+    The same numbers as `Scale`, `Logistic` and `Steps` give, without numpy: for one answer its calls cost more than
+    the sums. Training scores its rows by this very code, so that thresholds meet equal numbers at serving.
+    """
+
+    features: tuple[str, ...]
+    """Names of what `Evidence.features` returns, in the order of the weights."""
+    scale: Scale
+    logistic: Logistic
+    curve: Steps
+    """From the regression's logit to the observed chance."""
+
+    def logit(self, found: Mapping[str, float]) -> float:
+        """Return the regression's log-odds."""
+        total = self.logistic.bias
+        rows = zip(self.features, self.scale.centre, self.scale.spread, self.logistic.weights, strict=True)
+        for name, centre, spread, weight in rows:
+            total += weight * min(CLIP, max(-CLIP, (found[name] - centre) / spread))
+        return min(_MOST_LOGIT, max(-_MOST_LOGIT, total))
+
+    def gain(self, found: Mapping[str, float]) -> float:
+        """Return the calibrated chance; where the curve is level the logit still tells which answer comes first."""
+        logit = self.logit(found)
+        return min(1.0, max(0.0, interpolated(logit, self.curve.scores, self.curve.values) + _TIE * math.tanh(logit)))
+
+    def inconsistency(self, known: Sequence[str]) -> str | None:
+        """Return what is wrong with it, None where all fits."""
+        if strange := sorted(set(self.features) - set(known)):
+            return f"reads the unknown features {', '.join(strange[:3])}"
+        sizes = {len(part) for part in (self.features, self.scale.centre, self.scale.spread, self.logistic.weights)}
+        if len(sizes) != 1:
+            return f"has vectors of {sorted(sizes)} values for {len(self.features)} features"
+        if not self.curve.scores or len(self.curve.scores) != len(self.curve.values):
+            return f"has a curve of {len(self.curve.scores)} scores and {len(self.curve.values)} values"
+        if list(self.curve.scores) != sorted(set(self.curve.scores)):
+            return "has a curve whose scores do not rise"
+        numbers = (*self.scale.centre, *self.scale.spread, *self.logistic.weights, self.logistic.bias)
+        if not all(map(math.isfinite, (*numbers, *self.curve.scores, *self.curve.values))):
+            return "holds a number that is not finite"
+        return None if min(self.scale.spread, default=1.0) > 0 else "has a spread that is not positive"
+
+
+def interpolated(at: float, places: Sequence[float], values: Sequence[float]) -> float:
+    """Return the value at a place on the straight lines between points, level beyond the outermost."""
+    after = bisect_right(places, at)
+    if after == 0 or after == len(places):
+        return values[max(0, after - 1)]
+    left, right = places[after - 1], places[after]
+    return values[after - 1] + (values[after] - values[after - 1]) * (at - left) / (right - left)
