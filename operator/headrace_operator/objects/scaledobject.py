@@ -153,7 +153,7 @@ def _query(owner: Owner, role: Role, signal: str) -> str:
         WAITING: f"sum({api.REQUESTS_WAITING}{{{own}}}) - (sum({api.REQUESTS_REMOTE}{{{own}}}) or vector(0))",
         TOKENS: f"sum({api.PROMPT_TOKENS_WAITING}{{{own}}})",
         BUSY_WORKERS: f"sum(avg_over_time(clamp_max({api.REQUESTS_RUNNING}{{{own}}}, 1)[1m:]))",
-        RUNNING: f"sum(avg_over_time({api.REQUESTS_RUNNING}{{{own}}}[1m]))",
+        RUNNING: f"sum({api.REQUESTS_RUNNING}{{{own}}})",
         USED: f'sum(sum by (pod) ({api.KV_BLOCKS}{{{own},state=~"active|granted|quarantined"}}) '
         f"/ sum by (pod) ({api.KV_BLOCKS_CAPACITY}{{{own}}}))",
     }[signal]

@@ -16,11 +16,13 @@ class Demand:
     """What a pool is asked for, in workers that would be filled by it."""
 
     steady: float = 0.0
-    """To go on with what runs. It moves with each step and is averaged over a time."""
+    """To go on with what runs; it moves with each step."""
     queued: float = 0.0
     """To work off what waits, on top of that."""
     stored: float = 0.0
     """To hold the KV that is in use, whatever runs."""
+    by_chance: bool = False
+    """Whether one look at `steady` says nothing, and only its mean does."""
 
 
 def demand(role: Role, load: PoolLoad, terms: Terms) -> Demand:
@@ -32,6 +34,6 @@ def demand(role: Role, load: PoolLoad, terms: Terms) -> Demand:
     requests = load.waiting / terms.waiting
     prompts = load.waiting_tokens / terms.tokens
     if role == "prefill":
-        return Demand(load.busy / BUSY, max(requests, prompts))
+        return Demand(load.busy / BUSY, max(requests, prompts), by_chance=True)
     queued = max(requests, prompts) if role == "unified" else requests
     return Demand(load.running / terms.running, queued, load.used / terms.used)

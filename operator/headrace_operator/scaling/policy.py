@@ -74,7 +74,8 @@ class Policy:
             load = seen.loads.get(role, PoolLoad())
             # What routers hold comes to every pool: each request has a prompt and an answer.
             queued = replace(load, waiting=load.waiting + seen.held)
-            history.add(now, demand(role, queued, terms), is_known=load.is_known)
+            needed = demand(role, queued, terms)
+            history.add(now, needed, lasting_s=terms.up.window_s, is_known=load.is_known)
         self._numbers.append((now, {role: seen.numbers[role] for role in terms.pools}))
         while len(self._numbers) > 1 and self._numbers[1][0] <= now - max(terms.up.every_s, terms.down.every_s):
             self._numbers.popleft()

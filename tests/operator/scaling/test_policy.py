@@ -16,6 +16,36 @@ def test_a_load_for_three_becomes_three_within_a_minute() -> None:
     assert play.rounds(60, unified=decoding(3)) == {"unified": 3}
 
 
+def test_streams_that_go_on_for_the_window_add_workers_whatever_was_before_them() -> None:
+    play = Play(unified())
+    play.rounds(120)
+    assert play.play("unified", [decoding(3)] * 3) == [1, 1, 2]
+    play = Play(unified(up=Pace(0, "100%", 30)))
+    play.rounds(120)
+    assert play.round(unified=decoding(3)) == {"unified": 2}
+
+
+def test_prefill_workers_that_are_found_busy_for_a_moment_stay_as_many_as_they_are() -> None:
+    play = Play(terms())
+    play.rounds(60, prefill=PoolLoad(running=1, busy=0))
+    busy = PoolLoad(running=1, busy=1)
+    assert play.play("prefill", [busy] * 4) == [1] * 4
+
+
+def test_workers_that_a_peak_added_stay_for_the_long_window() -> None:
+    play = Play(unified())
+    play.rounds(400, unified=decoding(0.5))
+    assert play.rounds(15, unified=decoding(1.9)) == {"unified": 2}
+    assert play.rounds(290, unified=decoding(0.5)) == {"unified": 2}
+    assert play.rounds(30, unified=decoding(0.5)) == {"unified": 1}
+
+
+def test_a_load_that_moves_up_and_down_counts_by_its_mean() -> None:
+    play = Play(unified(), 2)
+    swinging = [decoding(share) for share in (1.0, 4.6)] * 12
+    assert play.play("unified", swinging)[-1] == 3
+
+
 def test_a_queue_adds_workers_beside_those_that_are_full() -> None:
     play = Play(unified(), 2)
     assert play.rounds(40, unified=PoolLoad(running=20, waiting=8))["unified"] == 4
