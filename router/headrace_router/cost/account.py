@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from headrace_api.frames import FrameHead
-from headrace_router.cost.bill import Bill
+from headrace_router.cost.bill import Bill, Footer
 from headrace_router.cost.budget import Budgets, Hold, Purse
 from headrace_router.cost.entry import Entry, Kind
 from headrace_router.cost.estimate import Paces, Terms
@@ -119,12 +119,13 @@ class Account:
             return usage
         return Usage(self._terms.body_bytes, 0, usage.completion_tokens, usage.prefill_s, usage.decode_s)
 
-    def close(self, status: int, told: Callable[[Bill], None]) -> None:
+    def close(self, status: int, told: Callable[[Footer], None], *, tried: bool = False) -> None:
         """Settle; `told` hears the bill once its line in the ledger is safe, or cannot be for now.
 
         Args:
             status: how the request ended. Only whole answers and those that the client or a budget cut off are billed.
             told: called once, perhaps before this returns.
+            tried: whether another tier answers the request.
         """
         assert not self.closed
         self.closed = True
@@ -138,12 +139,12 @@ class Account:
         if self.meter.idle:
             self._settle(bill, "request", told)
             return
-        kind: Kind = "request" if billable else "failed"
+        kind: Kind = "failed" if not billable else "tried" if tried else "request"
         if status == 200:
             self._paces.learn(self._terms, usage)
 
         def written(new: bool | None) -> None:  # noqa: FBT001 - the shape of the ledger's answer
-            if new is False and kind == "request":
+            if new is False and billable:
                 repeated = Bill(bill.tier, bill.currency, bill.usage, bill.cost, 0, repeated=True)
                 self._settle(repeated, "repeat", told)
             else:
@@ -158,17 +159,17 @@ class Account:
             return self._hold.amount
         return cost.total
 
-    def _settle(self, bill: Bill, kind: Kind, told: Callable[[Bill], None]) -> None:
+    def _settle(self, bill: Bill, kind: Kind, told: Callable[[Footer], None]) -> None:
         self._shop.budgets.settle(self._hold, bill.billed)
         self._shop.note(self._tenant, bill, self.model, kind)
-        told(bill)
+        told(Footer(bill))
 
     def _entry(self, bill: Bill, kind: Kind, status: int) -> Entry:
         name, request = self._names
         usage, tenant = bill.usage, self._tenant
         return Entry(
             # A failure must not take the name of the answer that a repeat may bring.
-            entry=name if kind == "request" else f"{name}~failed",
+            entry=f"{name}~failed" if kind == "failed" else name,
             at=self._unix_s,
             kind=kind,
             request=request,

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["request", "repeat", "failed", "idle", "load", "lost"]
+Kind = Literal["request", "tried", "repeat", "failed", "idle", "load", "lost"]
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -15,8 +15,9 @@ class Entry(msgspec.Struct, frozen=True):
     at: float
     """Unix seconds: when the request came, or the stretch began."""
     kind: Kind
-    """`request`: billed; `repeat`: the same request again, under its Idempotency-Key; `failed`: no answer came of it;
-    `idle`, `load`, `lost`: time of a worker's GPUs that no request used, or that went into answers nobody got."""
+    """`request`: billed; `tried`: billed too, the part of a tier whose answer another tier's took the place of;
+    `repeat`: either of them again, under its Idempotency-Key; `failed`: no answer came of it; `idle`, `load`, `lost`:
+    time of a worker's GPUs that no request used, or that went into answers nobody got."""
     request: str
     """The request's id as the client knows it."""
     key: str

@@ -28,6 +28,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 _DAY: Final = "CAST(at AS BIGINT) / 86400"
 _SUMS: Final[Mapping[str, str]] = {
     "requests": "SUM(CASE WHEN kind = 'request' THEN 1 ELSE 0 END)",
+    "tried": "SUM(CASE WHEN kind = 'tried' THEN 1 ELSE 0 END)",
     "repeats": "SUM(CASE WHEN kind = 'repeat' THEN 1 ELSE 0 END)",
     "failed": "SUM(CASE WHEN kind = 'failed' THEN 1 ELSE 0 END)",
     "prompt_tokens": "SUM(prompt_tokens)",

@@ -58,7 +58,7 @@ def repeat_of(entry: Entry) -> Entry | None:
 
     None for time of a worker: another router told of the very same.
     """
-    if entry.kind not in ("request", "failed", "repeat"):
+    if entry.kind not in ("request", "tried", "failed", "repeat"):
         return None
     return msgspec.structs.replace(entry, entry=f"{entry.entry}~{uuid.uuid4().hex}", kind="repeat", billed=0)
 

@@ -3,7 +3,7 @@
 import msgspec
 
 from headrace_api.frames import FrameHead, FrameReader, Resume, decode_head
-from headrace_router.cost.account import Account
+from headrace_router.cost.books import Books
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -12,13 +12,13 @@ class Transcript:
     """Reads frames of one answer, over several workers if need be, and remembers what a replay needs.
 
     Args:
-        account: told of each frame, where somebody counts; it may end the answer.
+        books: told of each frame, where somebody counts; they may end the answer.
     """
 
-    __slots__ = ("_account", "_reader", "final", "heads", "prefill")
+    __slots__ = ("_books", "_reader", "final", "heads", "prefill")
 
-    def __init__(self, account: Account | None = None) -> None:
-        self._account = account
+    def __init__(self, books: Books | None = None) -> None:
+        self._books = books
         self._reader = FrameReader()
         self.heads: list[bytes] = []
         self.final: FrameHead | None = None
@@ -26,7 +26,7 @@ class Transcript:
         """Who prefilled, as the frames say it."""
 
     def feed(self, data: bytes) -> bytes:
-        """Return the payload bytes of the frames completed by `data`, up to one that the account cannot pay.
+        """Return the payload bytes of the frames completed by `data`, up to one that nobody can pay.
 
         Raises:
             FrameError: some of it is no frame; then none of it counts as forwarded.
@@ -34,7 +34,7 @@ class Transcript:
         heads, payloads = [], []
         for encoded, payload in self._reader.feed(data):
             head = decode_head(encoded)
-            if self._account is not None and not self._account.take(head):
+            if self._books is not None and not self._books.take(head):
                 break
             heads.append(encoded)
             payloads.append(payload)
@@ -49,8 +49,8 @@ class Transcript:
     def cut(self) -> None:
         """Drop the unfinished frame of a worker that died; the next one starts with a whole frame."""
         self._reader = FrameReader()
-        if self._account is not None and self.heads:
-            self._account.meter.replaying = True
+        if self._books is not None and self.heads:
+            self._books.meter.replaying = True
 
     def resume(self, body: bytes) -> bytes:
         """Return the body of a request of type `MEDIA_RESUME` that goes on where this answer was cut."""

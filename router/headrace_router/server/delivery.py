@@ -4,8 +4,8 @@ import msgspec
 
 from headrace_api.frames import FrameHead
 from headrace_api.names import HEADER_DECODE, HEADER_PREFILL, MEDIA_FRAMES, PREFILL_LOCAL
-from headrace_router.cost.account import Account
-from headrace_router.cost.bill import Bill, with_cost
+from headrace_router.cost.bill import Footer
+from headrace_router.cost.books import Books
 from headrace_router.cost.plain import TAIL_BYTES, read_usage
 from headrace_router.errors import ClientError
 from headrace_router.openai.errors import error_event
@@ -38,15 +38,15 @@ class Delivery:
     Args:
         answer: to the client.
         call: what it asked for.
-        account: told of each frame, where somebody counts.
+        books: told of each frame, where somebody counts.
     """
 
-    __slots__ = ("_account", "_answer", "_call", "_opened", "_tail", "_transcript", "mode")
+    __slots__ = ("_answer", "_books", "_call", "_opened", "_tail", "_transcript", "mode")
 
-    def __init__(self, answer: Answer, call: Call, account: Account | None) -> None:
+    def __init__(self, answer: Answer, call: Call, books: Books | None) -> None:
         self._answer = answer
         self._call = call
-        self._account = account
+        self._books = books
         self._tail = b""
         self._opened = False
         self._transcript: Transcript | None = None
@@ -99,7 +99,7 @@ class Delivery:
     def feed(self, body: bytes) -> bytes:
         """Return the client's bytes in the frames that `body` completes; raise FrameError where they are none."""
         if self._transcript is None:
-            self._transcript = Transcript(self._account)
+            self._transcript = Transcript(self._books)
         return self._transcript.feed(body)
 
     def prefill(self, upstream: Upstream) -> str | None:
@@ -121,25 +121,25 @@ class Delivery:
 
     def listen(self, body: bytes, *, complete: bool) -> None:
         """Count an answer that is not in frames by what its end states."""
-        if self._account is None:
+        if self._books is None:
             return
         self._tail = (self._tail + body)[-TAIL_BYTES:]
         if complete and (usage := read_usage(self._tail)) is not None:
-            self._account.meter.count(usage)
+            self._books.meter.count(usage)
 
-    def write_payload(self, payload: bytes, fields: bytes, *, last: bool, bill: Bill | None = None) -> None:
+    def write_payload(self, payload: bytes, fields: bytes, *, last: bool, footer: Footer | None = None) -> None:
         """Give the client its bytes of some frames; an answer that is not streamed comes whole in the last one.
 
         Args:
             payload: the bytes.
             fields: header lines, where the answer was not opened yet.
             last: whether the answer ends here.
-            bill: with the last bytes: what the answer cost.
+            footer: what the last bytes say of the answer.
         """
-        if bill is not None:
-            payload = with_cost(payload, bill)
+        if footer is not None:
+            payload = footer.into(payload)
         if not self._call.stream:
-            fields += b"" if bill is None else bill.header()
+            fields += b"" if footer is None else footer.header()
             if last:
                 self._answer.whole(200, JSON + fields, payload)
             return
@@ -154,14 +154,14 @@ class Delivery:
         fields = b"" if self._opened else b"".join(upstream.others) + self.fields(upstream)
         return Head(upstream.status, fields, not upstream.content_type.startswith(_EVENTS), upstream.length)
 
-    def write_plain(self, head: Head, body: bytes, *, complete: bool, bill: Bill | None = None) -> None:
-        """Give the client bytes of an answer that is not in frames, as they are; a whole one states its `bill`."""
+    def write_plain(self, head: Head, body: bytes, *, complete: bool, footer: Footer | None = None) -> None:
+        """Give the client bytes of an answer that is not in frames, as they are; a whole one has a `footer`."""
         if self._opened:
             self._answer.body(body, last=complete)
         elif body or complete:
             self._opened = True
             if complete and head.whole:
-                self._answer.whole(head.status, head.fields + (b"" if bill is None else bill.header()), body)
+                self._answer.whole(head.status, head.fields + (b"" if footer is None else footer.header()), body)
             else:
                 self._answer.open(head.status, head.fields, head.length)
                 self._answer.body(body, last=complete)

@@ -15,8 +15,8 @@ from typing import Protocol
 from headrace_api.frames import FrameError, Usage
 from headrace_api.names import HEADER_REFUSED, REFUSED_OVERLOADED
 from headrace_router.admin.metrics import Metrics
-from headrace_router.cost.account import Account
-from headrace_router.cost.bill import Bill
+from headrace_router.cost.bill import Footer
+from headrace_router.cost.books import Books
 from headrace_router.discovery.registry import Member
 from headrace_router.errors import ClientError
 from headrace_router.placement import Placement, Placer
@@ -62,9 +62,9 @@ class Exchange:
     """One request, from its last byte read to the last byte of its answer written."""
 
     __slots__ = (
-        "_account",
         "_attempts",
         "_avoid",
+        "_books",
         "_call",
         "_delivery",
         "_done",
@@ -80,11 +80,11 @@ class Exchange:
         "_wait_until_s",
     )
 
-    def __init__(self, hub: Hub, answer: Answer, call: Call, account: Account | None) -> None:
+    def __init__(self, hub: Hub, answer: Answer, call: Call, books: Books | None) -> None:
         self._hub = hub
         self._call = call
-        self._account = account
-        self._delivery = Delivery(answer, call, account)
+        self._books = books
+        self._delivery = Delivery(answer, call, books)
         self._placement: Placement | None = None
         self._upstream: Upstream | None = None
         self._avoid: set[Member] | None = None
@@ -330,10 +330,10 @@ class Exchange:
             self._finish(upstream, 200, payload, final.usage)
         else:
             delivery.write_payload(payload, delivery.fields(upstream), last=False)
-            if self._account is not None and self._account.refusal is not None:
+            if self._books is not None and self._books.refusal is not None:
                 if not complete:
                     upstream.abort()
-                self._fail(self._account.refusal)
+                self._fail(self._books.refusal)
             elif complete:
                 self._failed(f"the worker at {upstream.worker.url} ended its answer without a final frame")
 
@@ -353,23 +353,27 @@ class Exchange:
         So whatever a client has seen the end of is in the ledger, even if this process is killed the moment after.
         """
         # By the time the line is safe the connection may serve another request: all of it is read now.
-        prefill = self._delivery.prefill(upstream)
+        if status == 200 and self._placement is not None:
+            hub, prefill = self._hub, self._delivery.prefill(upstream)
+            hub.placer.learn(self._placement, self._call.hashes, prefill, usage, hub.now_s())
         plain = self._delivery.head(upstream) if self._delivery.mode == "plain" else None
         fields = self._delivery.fields(upstream) if plain is None else b""
 
-        def told(bill: Bill | None) -> None:
+        self._leave()
+
+        def told(footer: Footer) -> None:
             if self._done:
                 return  # the client left while the line was written
-            self._settle(status, prefill, usage)
+            self._settle(status)
             if plain is not None:
-                self._delivery.write_plain(plain, last, complete=True, bill=bill)
+                self._delivery.write_plain(plain, last, complete=True, footer=footer)
             else:
-                self._delivery.write_payload(last, fields, last=True, bill=bill)
+                self._delivery.write_payload(last, fields, last=True, footer=footer)
 
-        if self._account is None:
-            told(None)
+        if self._books is None:
+            told(Footer())
         else:
-            self._account.close(status, told)
+            self._books.close(status, told)
 
     def _note_first_byte(self) -> None:
         assert self._placement is not None
@@ -381,25 +385,20 @@ class Exchange:
 
     def _fail(self, error: ClientError) -> None:
         """End with an error."""
-        self._settle(error.status, None, None)
+        self._settle(error.status)
         self._delivery.fail(error)
 
-    def _settle(self, status: int, prefill: str | None, usage: Usage | None) -> None:
+    def _settle(self, status: int) -> None:
         """Close all accounts; before the last byte goes out, since the client's next request may start with it."""
-        hub, call, placement = self._hub, self._call, self._placement
         self._done = True
-        if self._account is not None and not self._account.closed:
-            self._account.close(status, _forget)
-        now_s = hub.now_s()
+        if self._books is not None and not self._books.closed:
+            self._books.close(status, _forget)
         figures = self._figures
         figures.inflight -= 1
         figures.codes[status] += 1
-        figures.duration.observe(now_s - self._started_s)
-        hub.hold.discard(call.model, self)
-        if placement is not None:
-            if status == 200:
-                hub.placer.learn(placement, call.hashes, prefill, usage, now_s)
-            self._leave()
+        figures.duration.observe(self._hub.now_s() - self._started_s)
+        self._hub.hold.discard(self._call.model, self)
+        self._leave()
 
     # --- from the client ----------------------------------------------------------------------------------
 
@@ -421,7 +420,7 @@ class Exchange:
         upstream = self._upstream
         if self._done:
             return
-        self._settle(CLIENT_LEFT, None, None)
+        self._settle(CLIENT_LEFT)
         if upstream is not None:
             upstream.abort()
 
@@ -436,5 +435,5 @@ class Exchange:
             self._failed(f"the worker at {upstream.worker.url} has been silent for {silence_s:g} s")
 
 
-def _forget(bill: Bill) -> None:
+def _forget(footer: Footer) -> None:
     """Nobody is left to be told what it cost."""

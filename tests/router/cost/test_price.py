@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_api.resources.money import Price
-from headrace_router.cost.bill import Bill, with_cost
+from headrace_router.cost.bill import Bill, Footer
 from headrace_router.cost.money import NANO, to_nano, to_text
 from headrace_router.cost.price import FREE, Cost, Usage, tariff
 
@@ -67,18 +67,18 @@ BILL = Bill("small", "USD", Usage(10, 4, 3, 0.5, 0.25), Cost(prefill=2, decode=3
 
 
 def test_the_bill_goes_into_the_usage_at_the_end_of_an_answer() -> None:
-    whole = json.loads(with_cost(b'{"choices":[],"usage":{"prompt_tokens":10,"details":{"a":{}}}}', BILL))
+    whole = json.loads(Footer(BILL).into(b'{"choices":[],"usage":{"prompt_tokens":10,"details":{"a":{}}}}'))
     assert whole["usage"]["prompt_tokens"] == 10
     assert whole["usage"]["cost"]["total"] == 5e-9
     assert whole["usage"]["cost"]["currency"] == "USD"
     (tier,) = whole["usage"]["cost"]["tiers"]
     assert (tier["tier"], tier["prefill"], tier["decode"], tier["cache_saving"]) == ("small", 2e-9, 3e-9, 1e-9)
     assert tier["gpu_seconds"] == {"prefill": 0.5, "decode": 0.25}
-    event, done = with_cost(b'data: {"choices":[],"usage":{"a":1}}\n\ndata: [DONE]\n\n', BILL).split(b"\n\n")[:2]
+    event, done = Footer(BILL).into(b'data: {"choices":[],"usage":{"a":1}}\n\ndata: [DONE]\n\n').split(b"\n\n")[:2]
     assert json.loads(event[6:])["usage"]["cost"]["total"] == 5e-9
     assert done == b"data: [DONE]"
 
 
 @pytest.mark.parametrize("payload", [b"", b'data: {"choices":[{}]}\n\ndata: [DONE]\n\n', b'{"choices":[]}'])
 def test_an_answer_that_states_no_usage_stays_as_it_is(payload: bytes) -> None:
-    assert with_cost(payload, BILL) == payload
+    assert Footer(BILL).into(payload) == payload
