@@ -6,6 +6,7 @@ from typing import Any, Final
 import yaml
 
 from headrace_api.names import API_VERSION
+from headrace_api.resources.cascade import KEY_PATTERN
 from headrace_api.resources.kv import RDMA_PATTERN
 from headrace_api.resources.labels import LABEL_PATTERN, NAME_PATTERN, OBJECT_PATTERN, VALUE_PATTERN
 from headrace_api.resources.model import MODEL_URI_PATTERN
@@ -28,6 +29,7 @@ _WORDS: Final[Mapping[str, str]] = {
     CURRENCY_PATTERN: "three capital letters",
     AMOUNT_PATTERN: "such as `2`, `500m`, `1.5Gi`",
     DURATION_PATTERN: "such as `500ms`, `30s`, `1h30m`",
+    KEY_PATTERN: "letters, digits, dashes, points, underscores",
     LABEL_PATTERN: "lower-case letters, digits, dashes",
     MODEL_URI_PATTERN: "one of the forms that the meaning tells",
     NAME_PATTERN: "a lower-case letter, then letters, digits, dashes",

@@ -4,6 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from headrace_api.resources.cascade import Cascade
 from headrace_api.resources.labels import DnsLabel, Name
 from headrace_api.resources.meta import Part, Resource
 from headrace_api.resources.money import Auth, Budget, Currency, Ledger, Price
@@ -65,6 +66,10 @@ class RouterSpec(Part):
     )
     """What keys, teams and organisations may spend; a request counts in each budget that it falls under. They need
     `auth`, and a ledger to outlive a restart of the router."""
+    cascade: Cascade | None = Field(
+        default=None, examples=[{"policy": "cheapest-first", "gate": {"configMap": {"name": "headrace-gate"}}}]
+    )
+    """How requests for `model: auto` go through the tiers. Left out: the first tier that has a worker answers."""
 
     @property
     def keeps_books(self) -> bool:
@@ -73,7 +78,7 @@ class RouterSpec(Part):
 
     def books_json(self) -> str:
         """Return what a router reads of it, as JSON that changes only with it."""
-        kept = {"tiers", "currency", "ledger", "budgets"}
+        kept = {"tiers", "currency", "ledger", "budgets", "cascade"}
         return self.model_dump_json(by_alias=True, exclude_none=True, include=kept)
 
     @model_validator(mode="after")

@@ -1,0 +1,96 @@
+"""The cascade: cheap tiers answer first, and what decides when the next one is asked."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from headrace_api.resources.labels import ObjectName
+from headrace_api.resources.meta import Part
+from headrace_api.resources.quantity import Duration, parse_duration
+from headrace_api.resources.rules import Rule
+
+_HOUR_S = 3600.0
+KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
+
+
+class ModelMap(Part):
+    """A model file in a ConfigMap."""
+
+    name: ObjectName = Field(examples=["headrace-gate"])
+    """The ConfigMap, in the router's namespace."""
+    key: str = Field(default="gate.json", pattern=KEY_PATTERN, max_length=253, examples=["gate.json"])
+    """Where in it the file is."""
+
+
+class ModelFile(Part):
+    """A model file that `headrace cascade train` wrote."""
+
+    rules: ClassVar = (
+        Rule(
+            "has(self.file) != has(self.configMap)",
+            lambda model: (model.file is None) != (model.config_map is None),
+            "name either file or configMap",
+            "configMap",
+        ),
+    )
+
+    file: str | None = Field(default=None, min_length=1, max_length=4096, examples=["gate.json"])
+    """Its path, for local mode. It is read again when it changes."""
+    config_map: ModelMap | None = Field(default=None, examples=[{"name": "headrace-gate", "key": "gate.json"}])
+    """The ConfigMap that has it."""
+
+
+class Commit(Part):
+    """When a stream that the gate lets pass begins to flow."""
+
+    tokens: int | None = Field(default=None, ge=1, le=4096, examples=[16])
+    """After so many tokens of the cheap tier the gate judges. Left out: as many as the gate was trained on."""
+    after: Duration | None = Field(default=None, examples=["500ms"])
+    """It judges after this time from the first token, when the tokens come more slowly."""
+
+
+class Cascade(Part):
+    """How `model: auto` goes through the tiers, in their order."""
+
+    rules: ClassVar = (
+        Rule(
+            "!(self.?policy.orValue('cheapest-first') in ['cheapest-first', 'predict-then-check']) || has(self.gate)",
+            lambda own: own.policy not in ("cheapest-first", "predict-then-check") or own.gate is not None,
+            "policy {policy} judges answers; give it a gate",
+            "gate",
+        ),
+        Rule(
+            "!(self.?policy.orValue('cheapest-first') in ['predict', 'predict-then-check']) || has(self.predictor)",
+            lambda own: own.policy not in ("predict", "predict-then-check") or own.predictor is not None,
+            "policy {policy} judges prompts; give it a predictor",
+            "predictor",
+        ),
+        Rule(
+            "duration(self.?timeout.orValue('30s')) >= duration('100ms') && "
+            "duration(self.?timeout.orValue('30s')) <= duration('1h')",
+            lambda own: 0.1 <= parse_duration(own.timeout) <= _HOUR_S,
+            "timeout is {timeout}; write at least 100ms and at most 1h",
+            "timeout",
+        ),
+    )
+
+    policy: Literal["pinned", "cheapest-first", "predict", "predict-then-check"] = Field(
+        default="cheapest-first", examples=["cheapest-first"]
+    )
+    """`cheapest-first`: the first tier answers, the gate judges its answer, the next tier is asked where that is worth
+    it. `predict`: the prompt alone decides where to begin, and that answer stands. `predict-then-check`: both.
+    `pinned`: the first tier that has a worker answers."""
+    gate: ModelFile | None = Field(default=None, examples=[{"file": "gate.json"}])
+    """Judges answers."""
+    predictor: ModelFile | None = Field(default=None, examples=[{"file": "difficulty.json"}])
+    """Judges prompts."""
+    target: float = Field(default=0.95, ge=0.01, le=1, examples=[0.9])
+    """Share of the quality between the cheapest and the best tier that answers should keep; a request may state its own
+    as `min_quality`."""
+    commit: Commit = Commit()
+    """When streams begin to flow. Whole answers, and such with tools or a schema, are judged when they are complete."""
+    timeout: Duration = Field(default="30s", examples=["10s"])
+    """A tier without a first token after this time is passed over, where there is another tier or an answer already."""
+    when_gate_away: Literal["accept", "escalate"] = Field(default="accept", examples=["escalate"])
+    """What happens to answers while the gate's file is missing or broken: they are taken as they are, or the last tier
+    answers everything."""
