@@ -96,7 +96,9 @@ class WorkerSettings(BaseModel):
     attempt_deadline_s: Annotated[float, Field(gt=0)] = 300.0
     """Bound on one attempt from grant to admission, whatever signs of life arrive."""
     quarantine_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """When more than this share of all blocks is in quarantine the worker drains and restarts."""
+    """When more than this share of all blocks stays in quarantine the worker restarts."""
+    quarantine_deadline_s: Annotated[float, Field(gt=0)] = 90.0
+    """For how long it may: longer than backends need to end a silent prefill worker, whose proved death frees them."""
     drain_s: Annotated[float, Field(gt=0)] = 60.0
     """After SIGTERM running requests get this long to finish; then they are cut, and a router replays them."""
     trace_file: str | None = None

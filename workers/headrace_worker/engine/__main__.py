@@ -22,7 +22,7 @@ from headrace_worker.engine.meter import Meter, level
 from headrace_worker.engine.pair import make_handoff
 from headrace_worker.engine.report import Report
 from headrace_worker.engine.scheduler import Scheduler
-from headrace_worker.errors import RankError, WorkerError
+from headrace_worker.errors import WorkerError
 from headrace_worker.messages import Broken, Loading, Ready
 from headrace_worker.parallel.lifeline import die_with_parent
 from headrace_worker.settings import WorkerSettings
@@ -51,7 +51,7 @@ def main() -> None:
         _give_up(link, f"the engine could not start: {error}")
     try:
         core.run()
-    except RankError as error:
+    except WorkerError as error:
         _give_up(link, str(error), permanent=error.permanent)
     except Exception as error:
         logger.exception("the engine failed")

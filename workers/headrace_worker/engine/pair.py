@@ -48,6 +48,7 @@ def make_handoff(
         policy=Policy(
             local_prefill_tokens=settings.local_prefill_tokens,
             quarantine_blocks=int(settings.quarantine_fraction * engine.num_blocks),
+            quarantine_s=settings.quarantine_deadline_s,
         ),
         incarnation=settings.incarnation,
         prepare=engine.runner.touch,

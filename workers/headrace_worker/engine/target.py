@@ -28,7 +28,9 @@ class Policy:
     local_prefill_tokens: int
     """With `auto`: so few tokens left after the prefix hit are computed here."""
     quarantine_blocks: int
-    """With more blocks than this in quarantine the worker ends, to be restarted."""
+    """With more blocks than this in quarantine for too long the worker ends, to be restarted."""
+    quarantine_s: float
+    """What is too long: a peer that lives answers an abort within milliseconds, one that was stopped may wake up."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +85,8 @@ class Asking(Handoff):
         self._names = (f"{incarnation}-{number}" for number in count(1))
         self._flights: dict[str, Flight] = {}
         self._quarantine = Quarantine()
+        self._crowded_s: float | None = None
+        """Since when more blocks are in quarantine than should be."""
         self._starved: list[Flight] = []
         self._arrived: list[Admitted] = []
 
@@ -97,7 +101,8 @@ class Asking(Handoff):
     def take(self, sequence: Sequence, peers: Many[PrefillPeer], mode: str) -> bool:
         if mode == "never" or not peers:
             return False
-        if mode == "auto" and self._left_tokens(sequence) <= self._policy.local_prefill_tokens:
+        left = sequence.length - self._scheduler.known_prefix(sequence)
+        if mode == "auto" and left <= self._policy.local_prefill_tokens:
             return False
         sequence.phase = Phase.REMOTE
         self._ask(sequence, list(peers))
@@ -164,6 +169,7 @@ class Asking(Handoff):
                     self._courier.renew(flight.target.incarnation, renew)
                 case None:
                     pass
+        self._watch_quarantine(now)
         starved, self._starved = self._starved, []
         for flight in starved:
             self._grant(flight)
@@ -173,6 +179,8 @@ class Asking(Handoff):
     @override
     def deadline(self) -> float | None:
         deadlines = [flight.target.deadline for flight in self._flights.values()]
+        if self._crowded_s is not None:
+            deadlines.append(self._crowded_s + self._policy.quarantine_s)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _handle(self, event: events.Event) -> None:  # noqa: C901 - one line or two for each kind of event
@@ -210,13 +218,14 @@ class Asking(Handoff):
         hit = self._scheduler.prefix_hit(sequence)
         self._pool.acquire(hit)
         needed = blocks_for(sequence.length, self._pool.block_size) - len(hit)
-        reserve = len(self._scheduler.running)
-        blocks = self._pool.grant(name, needed) if needed + reserve <= self._pool.available else None
-        if blocks is None:
-            self._pool.release(hit)
+        room = needed + len(self._scheduler.running) <= self._pool.available
+        self._pool.release(hit)
+        if not room:
             self._starved.append(flight)
             return
-        flight.hit = hit
+        flight.hit = hit = self._scheduler.load_hit(name, sequence)
+        blocks = self._pool.grant(name, blocks_for(sequence.length, self._pool.block_size) - len(hit))
+        assert blocks is not None, "there was room for all of them"
         self._prepare(blocks)
         self._courier.grant(flight.target.incarnation, flight.target.grant(len(hit), blocks, self._clock()))
 
@@ -284,8 +293,20 @@ class Asking(Handoff):
             self._quarantine.add(target.attempt, worker=target.worker, incarnation=target.incarnation, blocks=blocks)
         self._pool.release(flight.hit)
         self._courier.abort(target.incarnation, target.attempt)
-        if self._pool.quarantined > self._policy.quarantine_blocks:
+
+    def _watch_quarantine(self, now: float) -> None:
+        """End the worker when its memory has been lost for so long that fresh memory is worth its streams.
+
+        Time frees no block here: the process that they belong to goes, and they go with it.
+        """
+        policy = self._policy
+        if self._pool.quarantined <= policy.quarantine_blocks:
+            self._crowded_s = None
+        elif self._crowded_s is None:
+            self._crowded_s = now
+        elif now >= self._crowded_s + policy.quarantine_s:
             raise TransferError(
-                f"{self._pool.quarantined} of {self._pool.capacity} KV blocks are in quarantine, because prefill "
-                "workers fell silent and nothing proved their end; this worker restarts with fresh memory"
+                f"{self._pool.quarantined} of {self._pool.capacity} KV blocks have been in quarantine for "
+                f"{policy.quarantine_s:g} s, because prefill workers fell silent and nothing proved their end; this "
+                "worker restarts with fresh memory"
             )
