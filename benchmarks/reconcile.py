@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from e2e.cluster.kubectl import Kubectl
 
 from benchmarks import rows
 from benchmarks.answering import answering
-from benchmarks.running import Operator, operator
+from benchmarks.running import Call, Operator, operator
 from benchmarks.watching import Seen, watching
 from headrace_api.names import API_VERSION, LABEL_MANAGED_BY, MANAGER
 from headrace_api.resources import LLMDeployment
@@ -173,8 +174,9 @@ class Round:
     memory_mb: float
     all_ready_s: float
     """From the first apply of 1,000 pods' deployments until the last of them and of their children is there."""
-    resync_writes: int
-    change_writes: int
+    resync: Counter[Call]
+    """Writes."""
+    change: Counter[Call]
 
 
 async def measure(cluster: ApiCluster, bench: Bench) -> Round:
@@ -232,8 +234,8 @@ async def at_once(session: Session, seen: Seen, manifests: Sequence[dict[str, An
     return max(last, seen.ready_at(len(manifests) * pods)) - start
 
 
-async def writes_of(process: Operator, act: Callable[[], Awaitable[None]]) -> int:
-    """Return how many writes the operator answers a change with."""
+async def writes_of(process: Operator, act: Callable[[], Awaitable[None]]) -> Counter[Call]:
+    """Return the writes that the operator answers a change with."""
     await process.idle()
     before = process.writes()
     await act()
@@ -307,9 +309,9 @@ def table(rounds: Sequence[Round]) -> list[rows.Row]:
             ("<=", 1.0),
         ),
         rows.Row(
-            "operator: writes of a resync of 100 unchanged deployments", max(one.resync_writes for one in rounds), ""
+            "operator: writes of a resync of 100 unchanged deployments", max(one.resync.total() for one in rounds), ""
         ),
-        rows.Row("operator: writes after one changed number of workers", median(lambda one: one.change_writes), ""),
+        rows.Row("operator: writes after one changed number of workers", median(lambda one: one.change.total()), ""),
     ]
 
 
@@ -331,6 +333,10 @@ def main() -> int:
     return rows.finish(table(rounds), options.out, "reconcile")
 
 
+def _listed(writes: Counter[Call]) -> str:
+    return ", ".join(f"{verb} {kind} x{count}" for (verb, kind), count in sorted(writes.items())) or "without a write"
+
+
 async def run(cluster: ApiCluster, count: int, deployments: int) -> list[Round]:
     """Return the rounds' findings, told as they come."""
     kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig)
@@ -348,7 +354,7 @@ async def run(cluster: ApiCluster, count: int, deployments: int) -> list[Round]:
                 f"round {number}: children P50 {percentile(found.ours.children_s, 0.5):.2f} s "
                 f"(bare {percentile(found.bare.children_s, 0.5):.2f}), 1,000 pods {found.all_ready_s:.1f} s, "
                 f"{1000 * found.cpu_s:.1f} ms and {sum(found.calls.values()):.1f} calls a deployment, "
-                f"{found.memory_mb:.0f} MB",
+                f"{found.memory_mb:.0f} MB, resync {_listed(found.resync)}, change {_listed(found.change)}",
                 flush=True,
             )
             rounds.append(found)

@@ -20,8 +20,13 @@ from e2e.cluster.processes import free_ports
 from headrace_operator.objects.site import Site
 
 _IDLE_S: Final = 300.0
-_READS: Final = frozenset({"watch", "list", "get"})
+_WRITES: Final = frozenset({"apply", "post", "patch", "scale", "delete"})
+_ANYWAY: Final = frozenset({"watch", "list", "discover"})
+"""Calls that nobody's resource causes; the last one looks for KEDA, every 30 seconds."""
 _MAKING: Final = frozenset({"apply", "post"})
+
+Call = tuple[str, str]
+"""Verb and resource."""
 
 
 @dataclass(slots=True)
@@ -51,33 +56,57 @@ class Operator:
         return psutil.Process(self.process.pid).memory_info().rss / 1e6
 
     def calls(self) -> Counter[str]:
-        """Return how many calls it made so far, watches and the Lease left out, by what they are for."""
+        """Return how many calls it made so far for resources, by what they are for."""
         found: Counter[str] = Counter()
-        for line in self.page().splitlines():
-            if line.startswith("headrace_operator_api_calls_total{"):
-                labels, _, value = line.rpartition(" ")
-                verb = labels.partition('verb="')[2].partition('"')[0]
-                kind = labels.partition('resource="')[2].partition('"')[0]
-                if kind != "leases" and verb not in {"watch", "list"}:
-                    found[_purpose(verb, kind)] += round(float(value))
+        for (verb, kind), count in calls_in(self.page()).items():
+            found[_purpose(verb, kind)] += count
         return found
 
     async def idle(self) -> None:
-        """Wait until it has made no call for a second."""
+        """Wait until it has nothing to do, also later, and has made no call for a second.
+
+        Statuses are written together, up to two seconds after their news: who only waits for calls to end takes such a
+        write for one of what comes next.
+        """
         before, calm = -1, 0
         async with asyncio.timeout(_IDLE_S):
             while calm < 4:
                 await asyncio.sleep(0.25)
-                now = self.calls().total()
-                before, calm = now, calm + 1 if now == before else 0
+                page = self.page()
+                now = calls_in(page).total()
+                before, calm = now, calm + 1 if now == before and not depth_in(page) else 0
 
-    def writes(self) -> int:
+    def writes(self) -> Counter[Call]:
         """Return how many calls it made so far that may change something."""
-        return sum(count for purpose, count in self.calls().items() if purpose != "looks")
+        return writes_in(self.page())
+
+
+def calls_in(page: str) -> Counter[Call]:
+    """Return the calls that a page of metrics tells of; those that are made without any resource are left out."""
+    found: Counter[Call] = Counter()
+    for line in page.splitlines():
+        if line.startswith("headrace_operator_api_calls_total{"):
+            labels, _, value = line.rpartition(" ")
+            verb = labels.partition('verb="')[2].partition('"')[0]
+            kind = labels.partition('resource="')[2].partition('"')[0]
+            if kind != "leases" and verb not in _ANYWAY:
+                found[verb, kind] += round(float(value))
+    return found
+
+
+def writes_in(page: str) -> Counter[Call]:
+    """Return those of the calls that may change something."""
+    return Counter({call: count for call, count in calls_in(page).items() if call[0] in _WRITES})
+
+
+def depth_in(page: str) -> int:
+    """Return how many resources wait for a turn, those whose time has not come with them."""
+    name = "headrace_operator_queue_depth "
+    return next(round(float(line.removeprefix(name))) for line in page.splitlines() if line.startswith(name))
 
 
 def _purpose(verb: str, kind: str) -> str:
-    if verb in _READS:
+    if verb not in _WRITES:
         return "looks"
     if kind == "pods":
         return "gates of pods"
