@@ -21,6 +21,14 @@ HEADER_DECODE: Final = "x-headrace-decode"
 """On an answer: the name of the worker that decoded it."""
 HEADER_TIER: Final = "x-headrace-tier"
 """On an answer: the tiers that were tried before its first byte, separated by commas."""
+HEADER_DEGRADED: Final = "x-headrace-degraded"
+"""On an answer: `true` where a better tier should have answered, and could not."""
+HEADER_MAX_COST: Final = "x-headrace-max-cost"
+"""From a client, as the body's `max_cost`: what the request may cost at most, in the router's currency."""
+HEADER_MIN_QUALITY: Final = "x-headrace-min-quality"
+"""From a client, as the body's `min_quality`: the share of the quality gap between tiers to keep, above 0, up to 1."""
+HEADER_DEADLINE: Final = "x-headrace-deadline"
+"""From a client, as the body's `deadline`: after so many seconds the best answer so far is shown."""
 HEADER_COST: Final = "x-headrace-cost"
 """On a whole answer: what is billed for it, such as `0.00000125 USD`."""
 PREFILL_LOCAL: Final = "local"
@@ -95,6 +103,19 @@ COST_BUDGET_SPENT: Final = "headrace_cost_budget_spent"
 COST_BUDGET_RESERVED: Final = "headrace_cost_budget_reserved"
 COST_BUDGET_LIMIT: Final = "headrace_cost_budget_limit"
 COST_LEDGER_AWAY: Final = "headrace_cost_ledger_away"
+
+CASCADE_ANSWERS: Final = "headrace_cascade_answers"
+"""Counter by `tier` and `outcome` (`TIER_OUTCOMES`)."""
+CASCADE_GAIN: Final = "headrace_cascade_gain"
+"""Histogram by `tier`: the gain that the gate expected of asking the next tier; its drift is the gate's."""
+CASCADE_HELD_SECONDS: Final = "headrace_cascade_held_seconds"
+"""Histogram by `tier`: from a shown answer's first token until it was shown."""
+CASCADE_MODEL_AWAY: Final = "headrace_cascade_model_away"
+"""Gauge by `model`, `gate` or `predictor`: 1 while its file cannot be used."""
+TIER_OUTCOMES: Final = ("committed", "degraded", "escalated", "failed", "late", "refused", "unneeded", "doubted")
+"""What became of a tier's answer. committed: shown; degraded: shown for want of a better one; escalated: the gate asked
+the next tier; late: no token in time; refused: not asked, no money left; unneeded: another one was shown before;
+doubted: shown, and at its end the gate would rather not have."""
 
 BLOCK_STATES: Final = ("free", "cached", "active", "granted", "quarantined")
 """free: empty; cached: hashed, unreferenced, can be evicted; active: held by a sequence; granted: pinned for an

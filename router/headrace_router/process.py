@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 SWEEP_S = 0.25
 POLL_S = 1.0
-"""Between two looks at the key file."""
+"""Between two looks at the key file and the model files."""
 WAKE_S = 0.05
 BACKLOG = 4096
 
@@ -80,8 +80,10 @@ class RouterProcess:
             router.book.close()
 
     def _bookkeeping(self) -> Iterable[Coroutine[None, None, None]]:
-        """Return what a router does now and then that keeps books."""
+        """Return what a router does now and then that keeps books, or has model files."""
         router, book = self.router, self.router.book
+        if router.cascading is not None:
+            yield every(POLL_S, router.cascading.poll)
         if book is None:
             return
         yield every(POLL_S, book.poll)

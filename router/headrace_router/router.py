@@ -1,11 +1,14 @@
 """The router: ties discovery, placement and the data path together, and answers what needs no worker."""
 
 import asyncio
+import functools
 import logging
 import random
 import re
 import time
 from collections.abc import Callable
+
+import msgspec
 
 from headrace_api.names import HEADER_IDEMPOTENCY_KEY, HEADER_REQUEST_ID, HEADER_TIER
 from headrace_router.admin.costs import Page, parse_query
@@ -13,25 +16,31 @@ from headrace_router.admin.health import health
 from headrace_router.admin.metrics import Metrics
 from headrace_router.admin.models import model_card, model_list
 from headrace_router.admin.waiting import Polls, parse_seconds
+from headrace_router.cascading import Cascading
 from headrace_router.choose.prefix import chain
 from headrace_router.choose.score import Costs
 from headrace_router.choose.tier import Choice, Tiers
 from headrace_router.cost.account import Account
 from headrace_router.cost.book import Book
+from headrace_router.cost.budget import Purse, purse_of_one
 from headrace_router.cost.estimate import Terms
+from headrace_router.cost.money import to_nano
 from headrace_router.cost.tenants import ANYBODY, Tenant
 from headrace_router.discovery.registry import Deployment, Member, Registry
 from headrace_router.discovery.worker import Worker
 from headrace_router.errors import ClientError
 from headrace_router.openai.peek import Peek, peek_chat, peek_completion, peek_embedding, peek_sizes, splice
+from headrace_router.openai.wishes import Wishes, take_wishes
 from headrace_router.placement import Placement, Placer
 from headrace_router.server.answer import JSON, Answer
 from headrace_router.server.call import Call
+from headrace_router.server.cascade import Cascade, Plan
 from headrace_router.server.client import Client, Running
 from headrace_router.server.exchange import Exchange
 from headrace_router.server.hold import Hold
 from headrace_router.server.http import Request, forwarded
 from headrace_router.server.identity import Identity, random_identity, repeatable_identity
+from headrace_router.server.leg import Step
 from headrace_router.server.pool import Pool
 from headrace_router.settings import RouterSettings, read_spec
 
@@ -41,10 +50,11 @@ _ID = HEADER_REQUEST_ID.encode()
 _TIER = f"{HEADER_TIER}: %b\r\n".encode()
 _KEY = HEADER_IDEMPOTENCY_KEY.encode()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_EMBEDDINGS = b"/v1/embeddings"
 _PEEKS: dict[bytes, Callable[[bytes], Peek]] = {
     b"/v1/chat/completions": peek_chat,
     b"/v1/completions": peek_completion,
-    b"/v1/embeddings": peek_embedding,
+    _EMBEDDINGS: peek_embedding,
 }
 _FIELDS = {405: b"allow: POST\r\n", 401: b"www-authenticate: Bearer\r\n"}
 _TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
@@ -82,6 +92,8 @@ class Router:
         spec = read_spec(settings)
         kept = spec is not None and (spec.keeps_books or bool(settings.keys or settings.ledger))
         self.book = Book(spec, settings, loop) if spec is not None and kept else None
+        cascade = None if spec is None or not spec.chooses else spec.cascade
+        self.cascading = None if cascade is None else Cascading(cascade, settings.gate, settings.predictor)
         self._tiers = Tiers([] if spec is None else [(tier.name, tier.deployment) for tier in spec.tiers])
         self._started = int(time.time())
         self._random = random.Random()  # noqa: S311 - ids and seeds need to differ, not to be secret
@@ -92,7 +104,6 @@ class Router:
         """Begin to answer a request; None when it is answered already."""
         request = answer.request
         identity = random_identity(_given_id(request), self._random.getrandbits(191))
-        account = None
         try:
             tenant = self._tenant(request)
             if _KEY in request.own:
@@ -103,9 +114,13 @@ class Router:
                 return self._serve_own(answer, identity.request_id, tenant)
             if request.method != b"POST":
                 raise _not_allowed(request)
-            call = self._call(request, peek(request.body), identity, tenant)
-            if self.book is not None:
-                account = self._account(self.book, request, call, tenant)
+            seen = self._look(request, peek, identity, tenant)
+            if self.cascading is not None and self._leaves_open(seen):
+                cascade = Cascade(self, answer, self._plan(self.cascading, seen), self.cascading.figures)
+                cascade.start()
+                return cascade
+            call = self._call(seen, self._choose(seen.peek.model))
+            account = self._account(seen, call)
         except ClientError as error:
             self.metrics.refused(error.status)
             allow = _FIELDS.get(error.status, b"")
@@ -161,14 +176,54 @@ class Router:
             return ANYBODY
         return book.tenant(_authorization(request))
 
-    def _account(self, book: Book, request: Request, call: Call, tenant: Tenant) -> Account:
-        sizes = peek_sizes(request.body)
-        terms = Terms(len(request.body), sizes.limit, 1 if sizes.n is None else sizes.n)
-        names = (call.entry_id.decode(), call.request_id.decode())
-        return book.open(tenant, call.model, terms, names)
+    def _look(self, request: Request, peek: Callable[[bytes], Peek], identity: Identity, tenant: Tenant) -> "_Seen":
+        """Return what is known of a request, with its wishes taken out of its body; raise ClientError."""
+        seen = peek(request.body)
+        if not self._tiers.names():
+            return _Seen(request, seen, identity, tenant)
+        wishes, request.body = take_wishes(request.own, request.body)
+        most = wishes.max_cost
+        purse = None if most is None else purse_of_one(identity.request_id.decode(), to_nano(most))
+        return _Seen(request, seen, identity, tenant, wishes, purse)
 
-    def _call(self, request: Request, peek: Peek, identity: Identity, tenant: Tenant) -> Call:
-        choice = self._choose(peek.model)
+    def _leaves_open(self, seen: "_Seen") -> bool:
+        """Whether a request goes through the tiers."""
+        model = seen.peek.model
+        generates = seen.request.path != _EMBEDDINGS
+        return generates and model not in self.registry.deployments and self._tiers.free(model)
+
+    def _plan(self, cascading: Cascading, seen: "_Seen") -> Plan:
+        passed, steps = self._tiers.ladder(self._serves)
+        rules = cascading.rules(seen.wishes, indivisible=peek_sizes(seen.request.body).indivisible)
+        hard = cascading.needs_text and len(steps) > 1 and cascading.hard(seen.peek.question(), seen.wishes)
+        if hard:
+            passed, steps = (*passed, steps[0][0]), steps[1:]
+        return Plan(
+            steps=[Step(name, functools.partial(self._step, seen, name, deployment)) for name, deployment in steps],
+            passed=passed,
+            rules=rules,
+            prompt_bytes=len(seen.peek.text()),
+            timeout_s=cascading.timeout_s,
+            deadline_s=seen.wishes.deadline,
+            strict=seen.wishes.min_quality is not None,
+        )
+
+    def _step(self, seen: "_Seen", tier: str, deployment: str) -> tuple[Call, Account | None]:
+        """Return a request as it goes to one of several tiers, and its account there; raise ClientError."""
+        call = self._call(seen, Choice(deployment, ()))
+        return call, self._account(seen, call, f"~{tier}")
+
+    def _account(self, seen: "_Seen", call: Call, suffix: str = "") -> Account | None:
+        """Return the account of a request, one of several where it has a suffix; None where nobody counts."""
+        if self.book is None:
+            return None
+        sizes = peek_sizes(seen.request.body)
+        terms = Terms(len(seen.request.body), sizes.limit, 1 if sizes.n is None else sizes.n, seen.purse)
+        names = (call.entry_id.decode() + suffix, call.request_id.decode())
+        return self.book.open(seen.tenant, call.model, terms, names)
+
+    def _call(self, seen: "_Seen", choice: Choice) -> Call:
+        request, peek, identity = seen.request, seen.peek, seen.identity
         model, deployment = choice.deployment, self._deployment(choice.deployment)
         hashes: tuple[int, ...] = ()
         prompt_bytes = len(request.body)
@@ -184,7 +239,7 @@ class Router:
                 seed=None if peek.seeded else identity.seed,
                 model=None if model == peek.model else model,
             ),
-            forwarded=forwarded(request, hide=_HIDDEN if tenant is not ANYBODY else None),
+            forwarded=forwarded(request, hide=_HIDDEN if seen.tenant is not ANYBODY else None),
             request_id=identity.request_id,
             entry_id=identity.entry_id,
             created=int(time.time()),
@@ -269,7 +324,8 @@ class Router:
 
     def _scrape(self) -> bytes:
         costs = () if self.book is None else self.book.metrics()
-        return self.metrics.render(self._workers(), self._waiting(), costs)
+        tiers = () if self.cascading is None else self.cascading.metrics()
+        return self.metrics.render(self._workers(), self._waiting(), (*costs, *tiers))
 
     def _waiting(self) -> dict[str, int]:
         return dict.fromkeys(self.registry.deployments, 0) | self.hold.counts()
@@ -287,6 +343,18 @@ class Router:
                 key = (model, member.worker.role)
                 counts[key] = counts.get(key, 0) + member.breaker.closed(now_s)
         return counts
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """A request, as far as it is known before it goes anywhere."""
+
+    request: Request
+    peek: Peek
+    identity: Identity
+    tenant: Tenant
+    wishes: Wishes = Wishes()
+    purse: Purse | None = None
+    """What it may cost at most, over all tiers."""
 
 
 def _not_allowed(request: Request) -> ClientError:

@@ -37,6 +37,10 @@ class RouterSettings(BaseModel):
     """File of API keys; requests without one of them are refused with 401. Default: everybody may send requests."""
     ledger: str | None = None
     """Where costs are written down: `sqlite:PATH`, or `postgres:PATH`, a file with a connection string."""
+    gate: str | None = None
+    """File of the model that judges answers of cheap tiers; the spec's `cascade` says what for."""
+    predictor: str | None = None
+    """File of the model that judges prompts."""
     unused_portion_s: Annotated[float, Field(gt=0)] = 60.0
     """So many GPU-seconds of a worker that no request used (idle, or lost to answers nobody got) make one line in the
     ledger; workers are asked as often."""

@@ -96,6 +96,8 @@ class FakeWorker:
         self.sent_bytes = 0
         self.prefill = "local"
         self.cached_tokens = 0
+        self.logprob = -0.5
+        """Of each token."""
         self.metered: tuple[float, float] | None = None
         """State usage, and GPU-seconds: of the prompt, and of each token."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -211,7 +213,7 @@ class FakeWorker:
         prefill_s, decode_s = self.metered or (0.0, 0.0)
         replayed = seen.resume is not None and index == sum(len(decode_head(head).tokens) for head in seen.resume.heads)
         head = FrameHead(
-            tokens=(Token(index, -0.5, 0.1),),
+            tokens=(Token(index, self.logprob, 0.1),),
             prefill=self.prefill if first else None,
             prompt_tokens=100 if first and self.metered else 0,
             cached_tokens=self.cached_tokens if first else 0,

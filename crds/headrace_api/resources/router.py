@@ -76,6 +76,11 @@ class RouterSpec(Part):
         """Whether anything of money is asked for."""
         return any((self.auth, self.ledger, self.budgets, *(tier.price for tier in self.tiers)))
 
+    @property
+    def chooses(self) -> bool:
+        """Whether requests that leave the choice to the router may go to more than one tier."""
+        return self.cascade is not None and self.cascade.policy != "pinned" and len(self.tiers) > 1
+
     def books_json(self) -> str:
         """Return what a router reads of it, as JSON that changes only with it."""
         kept = {"tiers", "currency", "ledger", "budgets", "cascade"}

@@ -3,41 +3,16 @@
 Own counters: one dictionary addition per request, while prometheus-client takes a lock and several calls for each.
 """
 
-import bisect
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from headrace_api import names
+from headrace_router.admin.histogram import Histogram
 
 _TTFT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _REQUEST_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 UNKNOWN_MODEL = "unknown"
 """Label of requests whose model is not served: names that clients make up must not become time series."""
-
-
-class Histogram:
-    """Counts of observations by upper bound, as Prometheus defines them."""
-
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count one observation."""
-        self._counts[bisect.bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def lines(self, name: str, labels: str) -> Iterable[str]:
-        """Yield the samples of this histogram."""
-        total = 0
-        for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
-            total += count
-            yield f'{name}_bucket{{{labels},le="{bound}"}} {total}'
-        yield f"{name}_sum{{{labels}}} {self._sum}"
-        yield f"{name}_count{{{labels}}} {total}"
 
 
 class ModelMetrics:

@@ -1,7 +1,7 @@
 """Which deployment a request goes to when it names a tier, or leaves the choice to the router (pure)."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 AUTO = "auto"
 """The model of a request that leaves the choice to the router."""
@@ -35,6 +35,23 @@ class Tiers:
     def has(self, deployment: str) -> bool:
         """Whether a deployment is one of the tiers."""
         return deployment in self._by_deployment
+
+    def free(self, model: str | None) -> bool:
+        """Whether a request for `model` leaves the choice among several tiers to the router."""
+        taken = AUTO in self._by_deployment or AUTO in self._by_name
+        return model == AUTO and not taken and len(self._tiers) > 1
+
+    def ladder(self, serves: Callable[[str], bool]) -> tuple[tuple[str, ...], Sequence[tuple[str, str]]]:
+        """Return the names of tiers to pass over, and (name, deployment) of those to ask, cheapest first.
+
+        Tiers in front without a worker are passed over where a later one has one. Behind it they are kept: a tier that
+        sleeps is woken by the request that needs it.
+
+        Args:
+            serves: whether a deployment has a worker that can be chosen now.
+        """
+        first = next((place for place, (_, deployment) in enumerate(self._tiers) if serves(deployment)), 0)
+        return tuple([name for name, _ in self._tiers[:first]]), self._tiers[first:]
 
     def choose(self, model: str, serves: Callable[[str], bool]) -> Choice | None:
         """Return where a request for `model` goes; None where that is no tier, nor `auto` with tiers to choose from.

@@ -80,7 +80,7 @@ class Account:
         self._terms = terms
         self._names = names
         self._unix_s = unix_s
-        self._hold: Hold = shop.budgets.open(tenant, unix_s)
+        self._hold: Hold = shop.budgets.open(tenant, unix_s, terms.own)
         self.model = model
         self.tier = tier
         self.meter = Meter()

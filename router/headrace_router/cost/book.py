@@ -80,7 +80,7 @@ class Book:
         Args:
             tenant: who pays.
             model: the deployment.
-            terms: the request's size.
+            terms: the request's size and the cost it allows.
             names: (entry id, request id).
         """
         if self._refuse and self.away:

@@ -18,7 +18,7 @@ class Limit:
 
     name: str
     scope: str
-    """`key`, `team` or `organisation`."""
+    """`key`, `team`, `organisation`, or `request` of one that bounds its own cost."""
     of: str
     period: Period
     soft: int | None
@@ -46,6 +46,11 @@ class Purse:
         """Whether so much may be reserved."""
         hard = self.limit.hard
         return hard is None or self.spent + self.held + amount <= hard
+
+
+def purse_of_one(request: str, most: int) -> Purse:
+    """Return the budget that a request sets for itself, over all tiers it goes to; in billionths."""
+    return Purse(Limit("max_cost", "request", request, "total", None, most), 0.0, 0)
 
 
 @dataclasses.dataclass(slots=True)
@@ -80,9 +85,10 @@ class Budgets:
         self._warn = warn
         self._purses: dict[str, Purse] = {}
 
-    def open(self, tenant: Tenant, unix_s: float) -> Hold:
-        """Return an empty reservation in every budget that the tenant's requests count in."""
-        return Hold(tuple([self._purse(limit, unix_s) for limit in self._limits if limit.covers(tenant)]))
+    def open(self, tenant: Tenant, unix_s: float, own: Purse | None = None) -> Hold:
+        """Return an empty reservation in every budget that the tenant's requests count in, and in the request's own."""
+        purses = [self._purse(limit, unix_s) for limit in self._limits if limit.covers(tenant)]
+        return Hold((*purses, own) if own is not None else tuple(purses))
 
     def reserve(self, hold: Hold, amount: int) -> Purse | None:
         """Add to a reservation, in all of its budgets or in none; return the budget that has not enough left."""

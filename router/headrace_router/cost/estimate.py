@@ -6,6 +6,7 @@ hour it is a guess from what requests took so far, and a request that outgrows i
 
 import dataclasses
 
+from headrace_router.cost.budget import Purse
 from headrace_router.cost.price import Tariff, Usage
 
 UNSTATED_TOKENS = 256
@@ -17,11 +18,13 @@ _WEIGHT = 0.1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Terms:
-    """What a request says about its size."""
+    """What a request says about its size and its cost."""
 
     body_bytes: int
     max_tokens: int | None
     choices: int = 1
+    own: Purse | None = None
+    """The budget that it sets for itself."""
 
     @property
     def tokens(self) -> int:

@@ -12,6 +12,7 @@ _PARAM = re.compile(r"`\$\.([A-Za-z_]+)|field `([A-Za-z_]+)`")
 
 
 _NOTHING = msgspec.Raw()
+_EMPTY = (b"", b"null", b"[]")
 
 
 class _Message(msgspec.Struct):
@@ -35,13 +36,25 @@ class Peek(msgspec.Struct, kw_only=True):
         """Return a rendering of the prompt that begins as another one's exactly as far as the prompts do."""
         raise NotImplementedError
 
+    def question(self) -> str:
+        """Return what the user asks, for a judgement of its difficulty; empty where that is no text."""
+        return ""
+
 
 class Sizes(msgspec.Struct):
-    """What a request says about how long its answer may be; read only where somebody counts the cost."""
+    """What a request says about its answer; read only where somebody counts the cost, or chooses among tiers."""
 
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     n: int | None = None
+
+    tools: msgspec.Raw = _NOTHING
+    response_format: msgspec.Raw = _NOTHING
+
+    @property
+    def indivisible(self) -> bool:
+        """Whether half of the answer is of no use to anybody: it calls tools, or keeps to a schema."""
+        return bytes(self.tools) not in _EMPTY or bytes(self.response_format) not in _EMPTY
 
     @property
     def limit(self) -> int | None:
@@ -60,12 +73,19 @@ class _Chat(Peek, kw_only=True):
             parts += (b"\x1e", message.role.encode(), b"\x1f", bytes(message.content))
         return b"".join(parts)
 
+    def question(self) -> str:
+        content = next((bytes(one.content) for one in reversed(self.messages) if one.role == "user"), b"")
+        return _plain(content)
+
 
 class _Completion(Peek, kw_only=True):
     prompt: msgspec.Raw
 
     def text(self) -> bytes:
         return bytes(self.prompt)
+
+    def question(self) -> str:
+        return _plain(bytes(self.prompt))
 
 
 class _Embedding(Peek, kw_only=True):
@@ -118,6 +138,16 @@ def splice(body: bytes, *, seed: int | None = None, model: str | None = None) ->
     named = b"" if model is None else b',"model":%b' % msgspec.json.encode(model)
     seeded = b"" if seed is None else b',"seed":%d' % seed
     return b"%b%b%b}" % (body.rstrip(b" \t\r\n")[:-1], named, seeded)
+
+
+def _plain(content: bytes) -> str:
+    """Return the text in the JSON of a message's content, or of a prompt."""
+    if not content:
+        return ""
+    found = msgspec.json.decode(content)
+    if isinstance(found, list):
+        return "\n".join(str(part["text"]) for part in found if isinstance(part, dict) and "text" in part)
+    return found if isinstance(found, str) else ""
 
 
 def _decode(decoder: Callable[[bytes], _Request], body: bytes) -> _Request:

@@ -28,13 +28,14 @@ class Answer:
     That the head waits lets an exchange go to another worker as long as no byte has reached the client.
     """
 
-    __slots__ = ("_chunked", "_head", "_keep", "_sink", "begun", "request", "status")
+    __slots__ = ("_chunked", "_head", "begun", "keep", "request", "sink", "status")
 
     def __init__(self, sink: Sink, request: Request, *, keep: bool) -> None:
-        self._sink = sink
         self._head = b""
         self._chunked = False
-        self._keep = keep
+        self.sink = sink
+        self.keep = keep
+        """Whether the connection may serve another request after this one."""
         self.request = request
         self.status = 0
         self.begun = False
@@ -45,8 +46,8 @@ class Answer:
         self.begun = True
         self.status = status
         head = b"%b%bcontent-length: %d\r\n%b\r\n" % (status_line(status), fields, len(body), self._connection())
-        self._sink.write(head if self.request.method == b"HEAD" else head + body)
-        self._sink.finish(keep=self._keep)
+        self.sink.write(head if self.request.method == b"HEAD" else head + body)
+        self.sink.finish(keep=self.keep)
 
     def error(self, error: ClientError, fields: bytes = b"") -> None:
         """Answer with an OpenAI-shaped error."""
@@ -61,7 +62,7 @@ class Answer:
             framing = b"content-length: %d\r\n" % length
         elif self.request.http10:
             framing = b""
-            self._keep = False
+            self.keep = False
         else:
             framing = b"transfer-encoding: chunked\r\n"
             self._chunked = True
@@ -78,17 +79,17 @@ class Answer:
             self._head = b""
         if data:
             self.begun = True
-            self._sink.write(data)
+            self.sink.write(data)
         if last:
-            self._sink.finish(keep=self._keep)
+            self.sink.finish(keep=self.keep)
 
     def cut(self, event: bytes = b"") -> None:
         """End a begun answer in the middle, after a last event; the missing end of the framing tells the client."""
         if event:
-            self._sink.write(self._head + (chunk(event) if self._chunked else event))
-        self._sink.cut()
+            self.sink.write(self._head + (chunk(event) if self._chunked else event))
+        self.sink.cut()
 
     def _connection(self) -> bytes:
-        if not self._keep:
+        if not self.keep:
             return b"connection: close\r\n"
         return b"connection: keep-alive\r\n" if self.request.http10 else b""

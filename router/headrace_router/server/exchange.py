@@ -330,6 +330,8 @@ class Exchange:
             self._finish(upstream, 200, payload, final.usage)
         else:
             delivery.write_payload(payload, delivery.fields(upstream), last=False)
+            if self._done:
+                return  # given up over what these bytes say
             if self._books is not None and self._books.refusal is not None:
                 if not complete:
                     upstream.abort()

@@ -29,6 +29,9 @@ NOT_FORWARDED = HOP_BY_HOP | {
     b"host",
     b"http2-settings",
     b"idempotency-key",
+    b"x-headrace-deadline",
+    b"x-headrace-max-cost",
+    b"x-headrace-min-quality",
     b"x-request-id",
 }
 NOT_RETURNED = HOP_BY_HOP | {
@@ -39,6 +42,7 @@ NOT_RETURNED = HOP_BY_HOP | {
     b"x-headrace-decode",
     b"x-headrace-refused",
     b"x-headrace-tier",
+    b"x-headrace-degraded",
     b"x-headrace-cost",
 }
 

@@ -1,0 +1,99 @@
+"""How a request goes through the tiers: the glue between the resource, the model files and the request's own wishes."""
+
+import dataclasses
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from headrace_api.resources.cascade import Cascade as CascadeSpec
+from headrace_api.resources.quantity import parse_duration
+from headrace_router.cascade.errors import CascadeError
+from headrace_router.cascade.figures import TierFigures
+from headrace_router.cascade.file import DifficultyFile, read_difficulty
+from headrace_router.cascade.gate import Gate
+from headrace_router.cascade.policy import Rules, rules, usable
+from headrace_router.cascade.shelf import Shelf
+from headrace_router.errors import ClientError
+from headrace_router.openai.wishes import Wishes
+
+PREDICTING = ("predict", "predict-then-check")
+JUDGING = ("cheapest-first", "predict-then-check")
+
+
+class Cascading:
+    """The cascade of one router.
+
+    Args:
+        spec: of the LLMRouter.
+        gate: path of the gate's file.
+        predictor: path of the predictor's.
+    """
+
+    def __init__(self, spec: CascadeSpec, gate: str | None, predictor: str | None) -> None:
+        self._spec = spec
+        self._gate = Shelf(gate, self._load) if spec.policy in JUDGING else None
+        self._predictor = Shelf(predictor, read_difficulty) if spec.policy in PREDICTING else None
+        self.timeout_s = parse_duration(spec.timeout)
+        self.figures = TierFigures()
+
+    def _load(self, path: Path) -> Gate:
+        gate = Gate.load(path)
+        unsuited = usable(self._spec, gate)
+        if unsuited is not None:
+            raise CascadeError(f"{path} cannot be used: {unsuited}")
+        return gate
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether prompts are judged."""
+        return self._predictor is not None
+
+    def rules(self, wishes: Wishes, *, indivisible: bool) -> Rules:
+        """Return what a request's answers are judged by.
+
+        Args:
+            wishes: the request's own.
+            indivisible: whether its answer is judged only when it is complete.
+
+        Raises:
+            ClientError: the gate knows nothing of the quality that it asks for.
+        """
+        gate = None if self._gate is None else self._gate.model
+        try:
+            found = rules(self._spec, gate, wishes.min_quality)
+        except CascadeError as error:
+            raise ClientError(f"min_quality: {error}.", param="min_quality", code="invalid_wish") from error
+        return dataclasses.replace(found, tokens=sys.maxsize, after_s=None) if indivisible else found
+
+    def hard(self, question: str, wishes: Wishes) -> bool:
+        """Whether a prompt should go to the second tier at once."""
+        model = None if self._predictor is None else self._predictor.model
+        if model is None or not question:
+            return False
+        gain = float(model.predictor.predict([question], None).gain[0])
+        return gain >= _threshold(model, wishes.min_quality or self._spec.target)
+
+    def poll(self) -> None:
+        """Look whether the model files have changed."""
+        for shelf in (self._gate, self._predictor):
+            if shelf is not None:
+                shelf.poll()
+
+    def problems(self) -> dict[str, str]:
+        """Return why model files cannot be used, by what they are."""
+        shelves = {"gate": self._gate, "predictor": self._predictor}
+        return {name: shelf.problem for name, shelf in shelves.items() if shelf is not None and shelf.problem}
+
+    def metrics(self) -> Iterable[str]:
+        """Yield the samples of a scrape."""
+        shelves = {"gate": self._gate, "predictor": self._predictor}
+        away = {name: shelf.model is None for name, shelf in shelves.items() if shelf is not None}
+        return self.figures.lines(away)
+
+
+def _threshold(model: DifficultyFile, target: float) -> float:
+    """Return the gain from which the prompt is hard: that of the least target in the file that is high enough."""
+    known = sorted(model.thresholds, key=lambda one: one.target)
+    if not known:
+        return 0.0
+    return next((one.gain for one in known if one.target >= target - 1e-9), known[-1].gain)

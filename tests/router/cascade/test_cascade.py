@@ -1,0 +1,342 @@
+"""Requests through tiers: who is asked, what is shown, what is never shown."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.router.cascade.ladder import COMMIT_TOKENS, DOUBTFUL, auto, gate_file, ladder, stream_of
+from tests.router.rig import DEADLINE_S, Connection, FakeWorker, Reply, Rig, get, run, until
+
+LONG_AGO_S = 0.1
+
+
+async def _stream(it: Rig, **fields: Any) -> Connection:
+    connection = await it.connect()
+    await connection.send(auto(stream=True, **fields))
+    return connection
+
+
+async def _read(connection: Connection) -> Reply:
+    async with asyncio.timeout(DEADLINE_S):
+        return await connection.reply()
+
+
+def _outcomes(reply: Reply) -> dict[str, int]:
+    name = "headrace_cascade_answers_total{"
+    rows = [line.removeprefix(name) for line in reply.body.decode().splitlines() if line.startswith(name)]
+    found = {}
+    for row in rows:
+        labels, _, count = row.partition("} ")
+        tier, outcome = (part.split('"')[1] for part in labels.split(","))
+        found[f"{tier} {outcome}"] = int(count)
+    return found
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_what_the_gate_passes_is_the_cheap_tiers_and_nobody_else_is_asked(tmp_path: Path, stream: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, small, large):
+            reply = await it.ask(auto(stream=stream))
+            assert reply.status == 200
+            assert reply.headers["x-headrace-tier"] == "small"
+            assert reply.headers["x-headrace-decode"] == "s0"
+            assert "x-headrace-degraded" not in reply.headers
+            assert reply.whole
+            assert not stream or reply.body == stream_of(small)
+            assert large.seen == []
+            assert small.seen[0].fields["model"] == "chat"
+            assert _outcomes(await it.ask(get("/metrics"))) == {"small committed": 1}
+
+    run(main())
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_what_the_gate_doubts_is_answered_by_the_next_tier_alone(tmp_path: Path, stream: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, small, large):
+            small.logprob = DOUBTFUL
+            reply = await it.ask(auto(stream=stream))
+            assert reply.status == 200
+            assert reply.headers["x-headrace-tier"] == "small,large"
+            assert reply.headers["x-headrace-decode"] == "l0"
+            assert reply.whole
+            assert not stream or reply.body == stream_of(large)
+            assert [seen.fields["model"] for seen in large.seen] == ["llama"]
+            assert large.seen[0].fields["seed"] == small.seen[0].fields["seed"]
+            assert _outcomes(await it.ask(get("/metrics"))) == {"small escalated": 1, "large committed": 1}
+
+    run(main())
+
+
+def test_a_stream_is_held_back_until_its_first_tokens_have_passed_and_not_longer(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, small, _):
+            small.hold.clear()
+            small.hold_after = COMMIT_TOKENS - 1
+            connection = await _stream(it)
+            await until(lambda: small.sent_bytes > 0, "the first tokens")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(LONG_AGO_S):
+                    await connection.head()
+            small.hold_after = COMMIT_TOKENS
+            small.hold.set()
+            small.hold.clear()
+            head = await connection.head()
+            assert head.headers["x-headrace-tier"] == "small"
+            shown = b""
+            while f"w{COMMIT_TOKENS - 1} ".encode() not in shown:
+                shown += await connection.chunk()
+            small.hold.set()
+            while piece := await connection.chunk():
+                shown += piece
+            assert shown == stream_of(small)
+
+    run(main())
+
+
+def test_a_doubted_stream_is_given_up_when_the_next_tier_begins_and_not_before(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, small, large):
+            small.logprob = DOUBTFUL
+            small.count = large.count = 40
+            small.hold.clear()
+            small.hold_after = COMMIT_TOKENS + 1
+            large.hold.clear()
+            connection = await _stream(it)
+            await until(lambda: large.seen, "the large tier is asked")
+            assert not small.seen[0].gone
+            large.hold.set()
+            reply = await _read(connection)
+            assert reply.body == stream_of(large)
+            await until(lambda: small.seen[0].gone, "the small tier is let go")
+
+    run(main())
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_cheap_tier_that_fails_is_passed_over(tmp_path: Path, stream: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    async def main() -> None:
+        async with ladder(tmp_path, max_attempts=1) as (it, small, large):
+            small.refuse = (503, b"{}")
+            reply = await it.ask(auto(stream=stream))
+            assert (reply.status, reply.headers["x-headrace-tier"]) == (200, "small,large")
+            small.refuse = None
+            small.die_after = 2
+            reply = await it.ask(auto(stream=stream))
+            assert (reply.status, reply.headers["x-headrace-tier"]) == (200, "small,large")
+            assert reply.headers["x-headrace-decode"] == "l0"
+            assert not stream or reply.body == stream_of(large)
+            found = _outcomes(await it.ask(get("/metrics")))
+            assert found == {"small failed": 2, "large committed": 2}
+
+    run(main())
+
+
+def test_a_cheap_tier_without_a_worker_is_not_asked(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, _, large):
+            await it.publish(large)
+            reply = await it.ask(auto())
+            assert (reply.status, reply.headers["x-headrace-tier"]) == (200, "small,large")
+
+    run(main())
+
+
+def test_a_tier_that_does_not_begin_in_time_is_passed_over(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path, {"timeout": "100ms"}) as (it, small, large):
+            small.hold.clear()
+            reply = await it.ask(auto(stream=True))
+            assert reply.headers["x-headrace-tier"] == "small,large"
+            assert reply.body == stream_of(large)
+            await until(lambda: small.seen[0].gone, "the small tier is let go")
+            assert _outcomes(await it.ask(get("/metrics"))) == {"small late": 1, "large committed": 1}
+
+    run(main())
+
+
+def test_a_late_answer_that_passes_is_taken_while_the_next_tier_has_not_begun(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path, {"timeout": "100ms"}) as (it, small, large):
+            small.hold.clear()
+            large.hold.clear()
+            connection = await _stream(it)
+            await until(lambda: large.seen, "the large tier is asked")
+            small.hold.set()
+            reply = await _read(connection)
+            assert reply.body == stream_of(small)
+            await until(lambda: large.seen[0].gone, "the large tier is let go")
+            assert _outcomes(await it.ask(get("/metrics"))) == {"small committed": 1, "large unneeded": 1}
+
+    run(main())
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_where_the_better_tier_fails_the_doubted_answer_is_shown_and_says_so(tmp_path: Path, stream: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, small, large):
+            small.logprob = DOUBTFUL
+            large.refuse = (503, b'{"error": {"message": "full"}}')
+            reply = await it.ask(auto(stream=stream, stream_options={"include_usage": stream}))
+            assert (reply.status, reply.headers["x-headrace-tier"]) == (200, "small,large")
+            assert reply.headers["x-headrace-degraded"] == "true"
+            last = reply.body.split(b"\n\n")[-3].removeprefix(b"data: ") if stream else reply.body
+            assert json.loads(last)["degraded"] is True
+            assert not stream or reply.body.startswith(stream_of(small)[:50])
+            assert _outcomes(await it.ask(get("/metrics"))) == {"small degraded": 1, "large failed": 1}
+            strict = await it.ask(auto(stream=stream, min_quality=0.9))
+            assert (strict.status, strict.json["error"]["code"]) == (503, "quality_unavailable")
+            assert strict.headers["retry-after"]
+
+    run(main())
+
+
+def test_what_is_wrong_with_a_request_is_told_by_the_first_tier_and_no_other_is_asked(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, small, large):
+            small.refuse = (400, b'{"error": {"message": "no such field", "code": null}}')
+            reply = await it.ask(auto())
+            assert (reply.status, reply.json["error"]["message"]) == (400, "no such field")
+            assert large.seen == []
+            small.refuse = (400, b'{"error": {"message": "too long", "code": "context_length_exceeded"}}')
+            assert (await it.ask(auto())).headers["x-headrace-decode"] == "l0", "a larger one may have the room"
+
+    run(main())
+
+
+def test_when_every_tier_fails_the_client_hears_what_the_last_one_said(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, small, large):
+            small.refuse = (429, b'{"error": {"message": "small is full"}}')
+            large.refuse = (429, b'{"error": {"message": "large is full"}}')
+            reply = await it.ask(auto())
+            assert (reply.status, reply.json["error"]["message"]) == (429, "large is full")
+            connection = await it.connect()
+            for _ in range(2):  # the connection goes on after it
+                await connection.send(auto())
+                assert (await _read(connection)).status == 429
+
+    run(main())
+
+
+@pytest.mark.parametrize(("away", "tier"), [("accept", "small"), ("escalate", "small,large")])
+def test_without_a_gate_the_resource_says_what_happens_until_the_file_is_there(
+    tmp_path: Path, away: str, tier: str
+) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path, {"whenGateAway": away}, gate=str(tmp_path / "later.json")) as (it, _, _large):
+            reply = await it.ask(auto())
+            assert (reply.status, reply.headers["x-headrace-tier"]) == (200, tier)
+            gone = 'headrace_cascade_model_away{model="gate"}'
+            assert await it.metric(gone) == 1
+            gate_file(tmp_path, "later.json")
+            cascading = it.router.cascading
+            assert cascading is not None
+            cascading.poll()
+            assert await it.metric(gone) == 0
+            assert (await it.ask(auto())).headers["x-headrace-tier"] == "small"
+            (tmp_path / "later.json").write_text("{")
+            cascading.poll()
+            assert "sound model file" in cascading.problems()["gate"]
+            assert await it.metric(gone) == 0, "the one before goes on"
+
+    run(main())
+
+
+def test_answers_with_tools_or_a_schema_are_judged_when_they_are_complete(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, small, _):
+            small.hold.clear()
+            small.hold_after = COMMIT_TOKENS + 2
+            connection = await _stream(it, response_format={"type": "json_object"})
+            await until(lambda: small.sent_bytes > 0, "the first tokens")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(LONG_AGO_S):
+                    await connection.head()
+            small.hold.set()
+            assert (await _read(connection)).body == stream_of(small)
+
+    run(main())
+
+
+def test_at_its_deadline_a_request_takes_the_best_there_is(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, small, large):
+            small.logprob = DOUBTFUL
+            large.hold.clear()
+            reply = await it.ask(auto(headers="x-headrace-deadline: 0.1\r\n", stream=True))
+            assert reply.body == stream_of(small)
+            assert reply.headers["x-headrace-degraded"] == "true"
+            assert "deadline" not in small.seen[0].headers
+            await until(lambda: large.seen[0].gone, "the large tier is let go")
+
+    run(main())
+
+
+def test_a_request_may_ask_for_less_quality_than_the_resource(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path, {"target": 1}) as (it, small, _):
+            small.logprob = -0.5  # a gain of 0.5: beyond the threshold for all of the gap, not for half of it
+            assert (await it.ask(auto())).headers["x-headrace-tier"] == "small,large"
+            assert (await it.ask(auto(min_quality=0.5))).headers["x-headrace-tier"] == "small"
+            assert "min_quality" not in small.seen[-1].fields
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"min_quality": 2}, "min_quality"), ({"min_quality": 0.2}, "min_quality"), ({"deadline": "x"}, "deadline")],
+)
+def test_a_wish_out_of_bounds_is_refused_with_its_name(tmp_path: Path, fields: dict[str, Any], param: str) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, small, _):
+            reply = await it.ask(auto(**fields))
+            assert (reply.status, reply.json["error"]["param"]) == (400, param)
+            assert small.seen == []
+
+    run(main())
+
+
+def test_a_tier_that_is_named_is_not_judged(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, small, large):
+            small.logprob = DOUBTFUL
+            reply = await it.ask(auto().replace(b'"auto"', b'"chat"'))
+            assert (reply.status, reply.headers["x-headrace-tier"]) == (200, "small")
+            assert large.seen == []
+
+    run(main())
+
+
+def test_a_client_that_leaves_is_left_by_all_tiers(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path, {"timeout": "100ms"}) as (it, small, large):
+            small.hold.clear()
+            large.hold.clear()
+            connection = await _stream(it)
+            await until(lambda: large.seen, "the large tier is asked")
+            connection.leave()
+            await until(lambda: small.seen[0].gone and large.seen[0].gone, "both are let go")
+            assert await it.metric('headrace_router_inflight{model="chat"}') == 0
+            assert await it.metric('headrace_router_inflight{model="llama"}') == 0
+
+    run(main())
+
+
+def test_a_worker_that_dies_after_the_commit_is_replaced_within_its_tier(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, small, large):
+            other = FakeWorker("s1")
+            await other.start()
+            it.workers.append(other)
+            await it.publish(*it.workers)
+            other.logprob = small.logprob
+            small.die_after = other.die_after = COMMIT_TOKENS + 2
+            reply = await it.ask(auto(stream=True))
+            assert reply.body == stream_of(small)
+            assert large.seen == []
+
+    run(main())
