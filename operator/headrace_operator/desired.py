@@ -100,6 +100,8 @@ class Router:
     """Tiers, prices and budgets as JSON (`RouterSpec.books_json`); None without an LLMRouter."""
     keys_file: str | None = None
     ledger_file: str | None = None
+    gate_file: str | None = None
+    predictor_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from headrace_api.resources import LLMDeployment, LLMRouter, Resource
+from headrace_api.resources.cascade import ModelFile
 from headrace_api.resources.percent import count
 from headrace_api.resources.rollout import RolloutSpec
 from headrace_operator.desired import DeploymentName, Desired, Pace, Pool, Router, Template
@@ -111,7 +112,7 @@ def _router(routers: Sequence[LLMRouter], names: Sequence[DeploymentName]) -> Ro
 
 
 def _with_books(router: LLMRouter, serves: frozenset[DeploymentName]) -> Router:
-    """Return the router with its tiers, prices, keys and ledger; raise PlanError where those lie in a cluster."""
+    """Return the router with its tiers, keys, ledger and cascade; raise PlanError where those lie in a cluster."""
     spec = router.spec
     auth, ledger = spec.auth, spec.ledger
     if auth is not None and auth.keys_file is None:
@@ -123,4 +124,14 @@ def _with_books(router: LLMRouter, serves: frozenset[DeploymentName]) -> Router:
         spec.books_json(),
         None if auth is None else auth.keys_file,
         None if ledger is None else ledger.file,
+        None if spec.cascade is None else _file_of(spec.cascade.gate, "gate", router),
+        None if spec.cascade is None else _file_of(spec.cascade.predictor, "predictor", router),
     )
+
+
+def _file_of(model: ModelFile | None, name: str, router: LLMRouter) -> str | None:
+    if model is not None and model.file is None:
+        raise PlanError(
+            f"LLMRouter {router.metadata.name} has its {name} in a ConfigMap; local mode needs cascade.{name}.file"
+        )
+    return None if model is None else model.file

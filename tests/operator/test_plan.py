@@ -143,10 +143,21 @@ def test_prices_keys_and_ledger_reach_the_local_router() -> None:
     assert plain.books is None
 
 
+def test_the_files_of_the_cascade_reach_the_local_router() -> None:
+    cascade = "cascade: {policy: predict-then-check, gate: {file: g.json}, predictor: {file: p.json}}"
+    made = planned(deployment("a"), router("front", "a").replace("spec: {", f"spec: {{{cascade}, ")).router
+    assert made is not None
+    assert (made.gate_file, made.predictor_file) == ("g.json", "p.json")
+
+
 @pytest.mark.parametrize(
     ("money", "said"),
-    [("auth: {keysSecret: k}", "needs auth.keysFile"), ("ledger: {claim: c}", "needs ledger.file")],
+    [
+        ("auth: {keysSecret: k}", "needs auth.keysFile"),
+        ("ledger: {claim: c}", "needs ledger.file"),
+        ("cascade: {gate: {configMap: {name: g}}}", "needs cascade.gate.file"),
+    ],
 )
-def test_money_that_lies_in_a_cluster_is_refused_locally(money: str, said: str) -> None:
+def test_what_lies_in_a_cluster_is_refused_locally(money: str, said: str) -> None:
     with pytest.raises(PlanError, match=said):
         planned(deployment("a"), router("front", "a").replace("spec: {", f"spec: {{{money}, "))

@@ -40,9 +40,11 @@ class RouterChild(Child):
         router = self.router
         if router.books is None:
             return ()
-        keys = () if router.keys_file is None else ("--keys", str(Path(router.keys_file).absolute()))
-        ledger = () if router.ledger_file is None else ("--ledger", f"sqlite:{Path(router.ledger_file).absolute()}")
-        return ("--spec", router.books, *keys, *ledger)
+        files = {"--keys": router.keys_file, "--gate": router.gate_file, "--predictor": router.predictor_file}
+        told = [(flag, str(Path(file).absolute())) for flag, file in files.items() if file is not None]
+        if router.ledger_file is not None:
+            told.append(("--ledger", f"sqlite:{Path(router.ledger_file).absolute()}"))
+        return ("--spec", router.books, *(part for pair in told for part in pair))
 
     def ended(self) -> None:
         """Nobody waits for news of a router's end; clients connect again."""

@@ -1,14 +1,16 @@
-"""What a router's container gets for tiers, prices, keys, budgets and the ledger: arguments and volumes."""
+"""What a router's container gets for tiers, the cascade, keys and the ledger: arguments and volumes."""
 
 from dataclasses import dataclass
 from typing import Final
 
+from headrace_api.resources.cascade import ModelFile
 from headrace_api.resources.router import RouterSpec
 from headrace_operator.objects.owner import Manifest
 
 KEYS_FOLDER: Final = "/etc/headrace/keys"
 DSN_FOLDER: Final = "/etc/headrace/ledger"
 LEDGER_FOLDER: Final = "/var/lib/headrace"
+MODELS_FOLDER: Final = "/etc/headrace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,14 @@ def books(spec: RouterSpec | None) -> Books:
     """Return the parts; none for the router of a single LLMDeployment, which has neither tiers nor prices."""
     if spec is None:
         return Books()
-    keys, ledger = _keys(spec), _ledger(spec)
+    parts = [_keys(spec), _ledger(spec)]
+    if spec.cascade is not None:
+        parts += [_model("gate", spec.cascade.gate), _model("predictor", spec.cascade.predictor)]
     return Books(
-        arguments=("--spec", spec.books_json(), *keys.arguments, *ledger.arguments),
-        volumes=(*keys.volumes, *ledger.volumes),
-        mounts=(*keys.mounts, *ledger.mounts),
-        alone=ledger.alone,
+        arguments=("--spec", spec.books_json(), *(argument for part in parts for argument in part.arguments)),
+        volumes=tuple(volume for part in parts for volume in part.volumes),
+        mounts=tuple(mount for part in parts for mount in part.mounts),
+        alone=any(part.alone for part in parts),
     )
 
 
@@ -59,6 +63,18 @@ def _ledger(spec: RouterSpec) -> Books:
     volume = {"name": "ledger", "persistentVolumeClaim": {"claimName": ledger.claim}}
     place = ("--ledger", f"sqlite:{LEDGER_FOLDER}/ledger.db")
     return Books(place, (volume,), (_mount("ledger", LEDGER_FOLDER, read_only=False),), alone=True)
+
+
+def _model(name: str, model: ModelFile | None) -> Books:
+    """Return the parts of a model file; without its ConfigMap the router starts all the same, and says so."""
+    if model is None:
+        return Books()
+    if model.config_map is None:
+        assert model.file is not None
+        return Books(arguments=(f"--{name}", model.file))
+    folder = f"{MODELS_FOLDER}/{name}"
+    volume: Manifest = {"name": name, "configMap": {"name": model.config_map.name, "optional": True}}
+    return Books((f"--{name}", f"{folder}/{model.config_map.key}"), (volume,), (_mount(name, folder, read_only=True),))
 
 
 def _mount(name: str, path: str, *, read_only: bool) -> Manifest:

@@ -112,6 +112,20 @@ def test_a_router_without_money_is_told_its_tiers_alone(site: Site) -> None:
     assert [volume["name"] for volume in deployment["spec"]["template"]["spec"]["volumes"]] == ["tmp"]
 
 
+def test_model_files_of_the_cascade_reach_the_router_as_volumes_that_may_be_missing(site: Site) -> None:
+    cascade = {"policy": "predict-then-check", "gate": {"configMap": {"name": "g"}}, "predictor": {"file": "/p.json"}}
+    deployment = find(router_children(router("chat", cascade=cascade), site), "Deployment", "front-router")
+    given = deployment["spec"]["template"]["spec"]
+    read = parse_settings(given["containers"][0]["args"])
+    assert (read.gate, read.predictor) == ("/etc/headrace/gate/gate.json", "/p.json")
+    spec = read_spec(read)
+    assert spec is not None
+    assert spec.cascade is not None
+    assert spec.cascade.policy == "predict-then-check"
+    (volume,) = (volume for volume in given["volumes"] if "configMap" in volume)
+    assert volume == {"name": "gate", "configMap": {"name": "g", "optional": True}}
+
+
 def test_keys_and_ledger_reach_the_router_as_volumes_and_the_rest_as_its_spec(site: Site) -> None:
     made = router_children(router("chat", ledger={"postgresSecret": "db"}, **MONEY), site)
     deployment = find(made, "Deployment", "front-router")
