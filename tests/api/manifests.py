@@ -170,6 +170,23 @@ VALID: Final = (
         {"spec.replicas": 3, "spec.ledger": {"postgresSecret": "db"}},
         kind="LLMRouter",
     ),
+    Case("a cascade", {"spec.cascade": {"gate": {"configMap": {"name": "g"}}}}, kind="LLMRouter"),
+    Case("a cascade that judges nothing", {"spec.cascade": {"policy": "pinned"}}, kind="LLMRouter"),
+    Case(
+        "a cascade with all it may have",
+        {
+            "spec.cascade": {
+                "policy": "predict-then-check",
+                "gate": {"configMap": {"name": "g", "key": "a.json"}},
+                "predictor": {"file": "p.json"},
+                "target": 1,
+                "commit": {"tokens": 8, "after": "1s"},
+                "timeout": "100ms",
+                "whenGateAway": "escalate",
+            }
+        },
+        kind="LLMRouter",
+    ),
 )
 
 INVALID: Final = (
@@ -344,6 +361,11 @@ INVALID: Final = (
                 {"spec.budgets": [{"name": "b", "scope": "key", "of": "a", "hard": 1}] * 2},
                 "budgets",
             ),
+            ("a cascade without a gate", {"spec.cascade": {}}, "gate"),
+            ("a prediction by nothing", {"spec.cascade": {"policy": "predict"}}, "predictor"),
+            ("a gate from nowhere", {"spec.cascade": {"gate": {}}}, "configMap"),
+            ("a share beyond all", {"spec.cascade": {"gate": {"file": "g"}, "target": 1.5}}, "target"),
+            ("a tier without time", {"spec.cascade": {"gate": {"file": "g"}, "timeout": "1ms"}}, "timeout"),
         )
     ),
 )
