@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from headrace_api import names
 from headrace_router.admin.histogram import Histogram
+from headrace_router.cascade.timing import Timing
 
 _HELD_BUCKETS_S = (0.0, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _GAIN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -14,6 +15,7 @@ class TierFigures:
     """Sums since the router's start; tiers are as many as the resource names."""
 
     def __init__(self) -> None:
+        self.timing = Timing()
         self._answers: Counter[tuple[str, str]] = Counter()
         self._held: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(_HELD_BUCKETS_S))
         self._gain: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(_GAIN_BUCKETS))

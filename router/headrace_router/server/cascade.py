@@ -85,8 +85,17 @@ class Cascade:
         self.prompt_bytes = plan.prompt_bytes
 
     def start(self) -> None:
-        """Ask the first tier."""
+        """Ask the first tier; and the second at the same time, where there is no time to ask it after the first."""
         self._climb()
+        if self._presses:
+            self._climb()
+
+    @property
+    def _presses(self) -> bool:
+        deadline_s, steps = self._plan.deadline_s, self._plan.steps
+        if deadline_s is None or self._chosen is not None or self._next != 1 or len(steps) == 1:
+            return False
+        return self._figures.timing.in_turn_s(steps[1].tier, after=steps[0].tier) > deadline_s
 
     # --- decisions ------------------------------------------------------------------------------------------
 
@@ -120,6 +129,7 @@ class Cascade:
         verdict = rules.judge(leg.evidence, waited_s=self._held_s(leg), complete=leg.complete)
         if verdict is not Verdict.WAIT and rules.gate is not None:
             self._figures.judged(leg.step.tier, rules.gate.gain(leg.evidence))
+            self._figures.timing.judged(leg.step.tier, self._hub.now_s() - leg.started_s)
         return verdict
 
     @property
@@ -200,6 +210,7 @@ class Cascade:
 
     def began(self, leg: Leg) -> None:
         """Stop what the gate doubts: a better tier has begun to answer."""
+        self._figures.timing.began(leg.step.tier, self._hub.now_s() - leg.started_s)
         if self._chosen is not None:
             return
         for other in self._legs:

@@ -275,6 +275,27 @@ def test_at_its_deadline_a_request_takes_the_best_there_is(tmp_path: Path) -> No
     run(main())
 
 
+def test_where_time_is_short_two_tiers_are_asked_at_once_and_one_is_given_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, small, large):
+            small.hold.clear()
+            connection = await _stream(it)
+            await until(lambda: small.seen, "the first tier is asked")
+            await asyncio.sleep(LONG_AGO_S)  # so long the tier takes
+            small.hold.set()
+            assert (await _read(connection)).body == stream_of(small)
+            assert large.seen == []
+
+            small.hold.clear()
+            connection = await _stream(it, deadline=LONG_AGO_S / 2)
+            await until(lambda: large.seen, "the second tier is asked while the first has said nothing")
+            assert (await _read(connection)).body == stream_of(large), "it is there at the deadline, the first is not"
+            small.hold.set()
+            assert (await it.ask(auto(stream=True, deadline=60))).headers["x-headrace-tier"] == "small"
+
+    run(main())
+
+
 def test_a_request_may_ask_for_less_quality_than_the_resource(tmp_path: Path) -> None:
     async def main() -> None:
         async with ladder(tmp_path, {"target": 1}) as (it, small, _):
