@@ -82,7 +82,17 @@ class Operator:
         self._writer = sessions(credentials, leadership_s=self.lease.left_s, **options)
         self.cache = Cache(self._changed)
         self.queue: WorkQueue[Key] = WorkQueue(self._work)
-        self.scaling = Scaling(
+        self.scaling = self._scaling(offer)
+        client = Client(deadline_s=2.0)
+        self._trials = Trials(probe or _real_probe(client), self._ask)
+        self._backend = Backend(self._tools(Events(self._writer, candidate.identity), client, offer, key))
+        self.metrics.registry.register(self.scaling.figures)
+        self.metrics.watch(
+            lambda: self.queue.depth, lambda: self.lease.left_s() > 0, lambda: len(self.resources.listed())
+        )
+
+    def _scaling(self, offer: Offer) -> Scaling:
+        return Scaling(
             self._reader,
             self._writer,
             self.cache,
@@ -93,26 +103,20 @@ class Operator:
             found=self._found_keda,
             offer=offer,
         )
-        client = Client(deadline_s=2.0)
-        self._trials = Trials(probe or _real_probe(client), self._ask)
-        self._backend = Backend(
-            Tools(
-                session=self._writer,
-                cache=self.cache,
-                applier=Applier(self._writer, self.cache),
-                resources=self.resources,
-                events=Events(self._writer, candidate.identity),
-                client=client,
-                trials=self._trials,
-                scaled=self.scaling.told,
-                visits=offer.visits,
-                site=lambda: self._site,
-                key=key,
-            )
-        )
-        self.metrics.registry.register(self.scaling.figures)
-        self.metrics.watch(
-            lambda: self.queue.depth, lambda: self.lease.left_s() > 0, lambda: len(self.resources.listed())
+
+    def _tools(self, events: Events, client: Client, offer: Offer, key: bytes) -> Tools:
+        return Tools(
+            session=self._writer,
+            cache=self.cache,
+            applier=Applier(self._writer, self.cache),
+            resources=self.resources,
+            events=events,
+            client=client,
+            trials=self._trials,
+            scaled=self.scaling.told,
+            visits=offer.visits,
+            site=lambda: self._site,
+            key=key,
         )
 
     def take(self, kind: str, body: Mapping[str, Any], *, gone: bool) -> None:
@@ -172,18 +176,20 @@ class Operator:
                     self.queue.add(key, Lane.IDLE)
 
     def _found_keda(self, is_there: bool) -> None:  # noqa: FBT001 - the fact itself
-        self._site = replace(self._site, keda=is_there)
-        for key in self.resources.listed():
-            self.queue.add(key, Lane.LOW)
+        self._know(replace(self._site, keda=is_there))
 
     def _look_at_nodes(self) -> None:
         """Note that some node offers GPUs. That none does any more is no news: nodes with GPUs come and go."""
         if self._site.nvidia or not any(node.status.allocatable.get(GPU, "0") != "0" for node in self.cache.all(NODES)):
             return
         logger.info("some node offers %s: accelerator auto means nvidia from now", GPU)
-        self._site = replace(self._site, nvidia=True)
+        self._know(replace(self._site, nvidia=True))
+
+    def _know(self, site: Site) -> None:
+        """Take what is known of the cluster now: objects of every resource may be others by that."""
+        self._site = site
         for key in self.resources.listed():
-            self.queue.add(key, Lane.IDLE)
+            self.queue.add(key, Lane.LOW)
 
     def _changed(self, key: Key, _kind: Kind[Any], old: Item | None, new: Item | None) -> None:
         if self.resources.get(key) is None:

@@ -164,12 +164,11 @@ class Turn:
                 case _:
                     """An EnsurePool is among the children, a Route in the gates, the router in both."""
 
-    async def _tell_ends(self, observed: Observed) -> bool:
-        """Tell decode workers of prefill pods that have ended; return whether all know."""
-        if not self._memory.ended:
-            return True
-        secret = vouch.shared_secret(self._tools.key, self._key, self._memory.uid)
-        return await vouch.tell(self._memory, observed.workers, self._tools.client, secret)
+    async def _tell_ends(self, observed: Observed) -> None:
+        """Tell decode workers of prefill pods that have ended; those that do not answer are told in a later turn."""
+        if self._memory.ended:
+            secret = vouch.shared_secret(self._tools.key, self._key, self._memory.uid)
+            await vouch.tell(self._memory, observed.workers, self._tools.client, secret)
 
     async def _report(self, desired: Desired, observed: Observed, children: Sequence[Rendered]) -> list[float | None]:
         """Write the statuses; return after how long what is left of them is due."""

@@ -190,7 +190,7 @@ def test_paused_leaves_the_number_to_whoever_sets_it(start: Start) -> None:
         world.waiting = {"decode": 100}
         async with start(world) as rig:
             await rig.apply(scaling={**FAST, "paused": True})
-            assert (await rig.until("ScalingActive", "False"))["reason"] == "Paused"
+            await eventually(lambda: _reason_is(rig, "Paused"))
             await rig.kubectl("scale", "llmpool", "chat-decode", "--replicas=2")
             before = world.pages
             await eventually(lambda: world.pages > before + 20, 40)
@@ -199,6 +199,10 @@ def test_paused_leaves_the_number_to_whoever_sets_it(start: Start) -> None:
             await eventually(lambda: _without(rig, "ScalingActive"))
 
     run(main(), 120)
+
+
+async def _reason_is(rig: Rig, reason: str) -> bool:
+    return bool((await rig.condition("ScalingActive"))["reason"] == reason)
 
 
 async def _without(rig: Rig, condition: str) -> bool:

@@ -168,7 +168,7 @@ class Rounds:
         fresh = told(subject.spec, keda=site.keda, silent=silent, sleepless=subject.may_sleep and not subject.routers)
         if self._told.get(subject.key) != fresh:
             self._told[subject.key] = fresh
-            self._add(subject.key, Lane.LOW)
+            self._add(subject.key, Lane.IDLE)
 
     def _is_elsewhere(self, subject: Subject) -> bool:
         """Return whether somebody else reads the workers of a deployment."""
