@@ -15,6 +15,8 @@ CLUSTER ?=
 PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok helm
 only ?=
 repeat ?=
+seconds ?=
+seed ?=
 CODE := benchmarks charts cli crds e2e images operator router tests workers
 PACKAGES := cli crds operator router workers
 
@@ -29,6 +31,10 @@ up: $(VENV)/run.stamp ## Serve FILES (default: examples/smollm2.yaml) on 127.0.0
 .PHONY: test
 test: $(VENV)/dev.stamp ## Run all tests, those with real processes and the real model too.
 	$(BIN)/pytest $(PYTEST_FLAGS)
+
+.PHONY: test-soak
+test-soak: $(VENV)/dev.stamp ## Kill, stop and cancel under load for ten minutes, then look for what is left: seconds=60 seed=7.
+	@exec $(BIN)/python -m tests.soak $(addprefix seconds=,$(seconds)) $(addprefix seed=,$(seed))
 
 .PHONY: check
 check: $(VENV)/dev.stamp ## Format, lint, types, import rules, generated files: what CI runs.
