@@ -49,7 +49,7 @@ class Surveyor:
                 logger.info("the metrics of %s cannot be read: %s", worker.url, error)
                 return
         for portion in found:
-            self._book.unused(portion, worker.deployment, worker.incarnation)
+            self._book.unused(portion, worker.deployment, worker.incarnation, worker.role)
 
 
 def fetch(worker: Worker) -> str:

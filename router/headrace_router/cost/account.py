@@ -6,7 +6,7 @@ from typing import Protocol
 from headrace_api.frames import FrameHead
 from headrace_router.cost.bill import Bill, Footer
 from headrace_router.cost.budget import Budgets, Hold, Purse
-from headrace_router.cost.entry import Entry, Kind
+from headrace_router.cost.entry import Entry, Judged, Kind
 from headrace_router.cost.estimate import Paces, Terms
 from headrace_router.cost.meter import Meter
 from headrace_router.cost.money import to_text
@@ -54,6 +54,7 @@ class Account:
         "_terms",
         "_unix_s",
         "closed",
+        "judged",
         "meter",
         "model",
         "refusal",
@@ -85,6 +86,8 @@ class Account:
         self.tier = tier
         self.meter = Meter()
         self.closed = False
+        self.judged: Judged | None = None
+        """What a gate said of the answer, for the ledger."""
         self.refusal: ClientError | None = None
         """Why the answer must end, once a hard budget has not enough left for its next frame."""
 
@@ -189,6 +192,8 @@ class Account:
             billed=bill.billed,
             saving=bill.cost.saving,
             currency=bill.currency,
+            gain=None if self.judged is None else self.judged.gain,
+            stage=None if self.judged is None else self.judged.stage,
         )
 
 

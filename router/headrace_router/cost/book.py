@@ -111,7 +111,7 @@ class Book:
         else:
             self._ledger.append(entry, written)
 
-    def unused(self, portion: tuple[Kind, int, float], model: str, incarnation: str) -> None:
+    def unused(self, portion: tuple[Kind, int, float], model: str, incarnation: str, role: str | None = None) -> None:
         """Write down GPU time of a worker that no request used."""
         tier, price = self._tiers.get(model, (model, FREE))
         entry = line(
@@ -122,6 +122,7 @@ class Book:
             tariff=price,
             currency=self.currency,
             unix_s=time.time(),
+            role=role,
         )
         self.write(entry, lambda _: None)
 

@@ -7,6 +7,18 @@ import msgspec
 Kind = Literal["request", "tried", "repeat", "failed", "idle", "load", "lost"]
 
 
+Stage = Literal["prefix", "whole"]
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """What the gate said of a tier's answer, once."""
+
+    gain: float
+    """Gain that it expected of asking the next tier, 0 to 1."""
+    stage: Stage
+    """How much of the answer it saw."""
+
+
 class Entry(msgspec.Struct, frozen=True):
     """What one request, or a stretch of a worker's time, cost and who pays for it."""
 
@@ -40,6 +52,13 @@ class Entry(msgspec.Struct, frozen=True):
     saving: int
     """What cached prompt tokens would have cost beside."""
     currency: str
+    gain: float | None = None
+    """See `Judged`; None where no gate judged, and in lines that are older than this column."""
+    stage: Stage | None = None
+    role: str | None = None
+    """Of idle, load and lost: the pool whose worker it was. Both of a request's workers are in its one line."""
 
 
+ADDED: tuple[str, ...] = ("gain", "stage", "role")
+"""Columns that ledgers of older versions lack; each may be NULL."""
 COLUMNS: tuple[str, ...] = tuple(Entry.__struct_fields__)

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from headrace_router.cost.entry import Entry
-from headrace_router.cost.store import CREATE, INSERT, StoreError, repeat_of, values
+from headrace_router.cost.store import CREATE, INSERT, StoreError, missing, repeat_of, values
 
 _CONNECT_S = 5
 _GUARDS = (
@@ -41,6 +41,9 @@ class PostgresStore:
         try:
             with self._connection.transaction():
                 for statement in (_LOCK, *CREATE, *_GUARDS):
+                    self._connection.execute(statement)
+                # Only where one is missing: ALTER TABLE waits for every reader, even when it has nothing to add.
+                for statement in missing(self.columns()):
                     self._connection.execute(statement)
         except psycopg.Error as error:
             raise StoreError(f"the ledger's database refuses its table: {error}") from error
@@ -78,6 +81,11 @@ class PostgresStore:
             return self._run(statement, values).fetchall()
         except psycopg.Error as error:
             raise StoreError(f"the ledger's database cannot be read: {error}") from error
+
+    def columns(self) -> frozenset[str]:
+        """Return which columns there are."""
+        statement = "SELECT attname FROM pg_attribute WHERE attrelid = 'entries'::regclass AND attnum > 0"
+        return frozenset(name for (name,) in self.query(statement, ()))
 
     def _run(self, statement: str, values: Sequence[Any]) -> "psycopg.Cursor[tuple[Any, ...]]":
         return self._connection.execute(statement.replace("?", "%s"), values)

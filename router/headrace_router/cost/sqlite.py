@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from headrace_router.cost.entry import Entry
-from headrace_router.cost.store import CREATE, INSERT, StoreError, repeat_of, values
+from headrace_router.cost.store import CREATE, INSERT, StoreError, missing, repeat_of, values
 
 _CONNECTING: Any = {
     "timeout": 5.0,
@@ -46,6 +46,8 @@ class SqliteStore:
                 opened.callback(self._connection.close)
                 for statement in () if read_only else _OPENING:
                     self._connection.execute(statement)
+                for statement in () if read_only else missing(self.columns()):
+                    self._connection.execute(statement)
             except sqlite3.Error as error:
                 raise StoreError(f"the ledger {path} cannot be opened: {error}") from error
             self._opened = opened.pop_all()
@@ -77,6 +79,10 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise StoreError(f"the ledger {self._path} cannot be read: {error}") from error
         return rows
+
+    def columns(self) -> frozenset[str]:
+        """Return which columns there are."""
+        return frozenset(name for (name,) in self.query("SELECT name FROM pragma_table_info('entries')", ()))
 
     def close(self) -> None:
         """Close the file; the last connection folds the write-ahead log into it."""

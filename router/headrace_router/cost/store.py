@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from headrace_router.cost.entry import COLUMNS, Entry
+from headrace_router.cost.entry import ADDED, COLUMNS, Entry
 from headrace_router.errors import RouterError
 
 
@@ -28,24 +28,34 @@ class Store(Protocol):
     def query(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT whose places are `?`; raise StoreError."""
 
+    def columns(self) -> frozenset[str]:
+        """Return which columns there are: one that is only read may be older than this program; raise StoreError."""
+
     def close(self) -> None:
         """End."""
 
 
-_KINDS = {float: "DOUBLE PRECISION", int: "BIGINT", str: "TEXT"}
+_KINDS = {float: "DOUBLE PRECISION", float | None: "DOUBLE PRECISION", int: "BIGINT", str: "TEXT"}
 _FIELDS = {field.name: field.type for field in msgspec.structs.fields(Entry)}
 
-COLUMN_TYPES = ", ".join(
-    f"{name} {_KINDS.get(_FIELDS[name], 'TEXT')} NOT NULL{' PRIMARY KEY' if name == 'entry' else ''}"
-    for name in COLUMNS
-)
+
+def _column(name: str) -> str:
+    bound = " PRIMARY KEY" if name == "entry" else ""
+    return f"{name} {_KINDS.get(_FIELDS[name], 'TEXT')}{'' if name in ADDED else ' NOT NULL'}{bound}"
+
+
 CREATE = (
-    f"CREATE TABLE IF NOT EXISTS entries ({COLUMN_TYPES})",
+    f"CREATE TABLE IF NOT EXISTS entries ({', '.join(map(_column, COLUMNS))})",
     "CREATE INDEX IF NOT EXISTS entries_at ON entries (at)",
 )
 NAMES = ", ".join(COLUMNS)
 PLACES = ", ".join("?" for _ in COLUMNS)
 INSERT = f"INSERT INTO entries ({NAMES}) VALUES ({PLACES}) ON CONFLICT (entry) DO NOTHING"  # noqa: S608 - our own names
+
+
+def missing(columns: frozenset[str]) -> tuple[str, ...]:
+    """Return the statements that give a table of an older version its columns; no line is touched by them."""
+    return tuple(f"ALTER TABLE entries ADD COLUMN {_column(name)}" for name in ADDED if name not in columns)
 
 
 def values(entry: Entry) -> tuple[Any, ...]:

@@ -60,6 +60,7 @@ def line(
     tariff: Tariff,
     currency: str,
     unix_s: float,
+    role: str | None = None,
 ) -> Entry:
     """Return a portion as a line; it costs by the hour, and nothing where the tier is priced by token."""
     use, number, seconds = portion
@@ -84,4 +85,5 @@ def line(
         billed=0,
         saving=0,
         currency=currency,
+        role=role,
     )

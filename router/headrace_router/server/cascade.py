@@ -17,6 +17,7 @@ from headrace_api.names import HEADER_DEGRADED, HEADER_TIER
 from headrace_router.cascade.figures import TierFigures
 from headrace_router.cascade.policy import Rules, Verdict
 from headrace_router.cost.bill import Bill
+from headrace_router.cost.entry import Judged
 from headrace_router.errors import ClientError
 from headrace_router.server.answer import Answer
 from headrace_router.server.exchange import RETRY_AFTER_S, Hub
@@ -128,7 +129,9 @@ class Cascade:
         rules = self._plan.rules
         verdict = rules.judge(leg.evidence, waited_s=self._held_s(leg), complete=leg.complete)
         if verdict is not Verdict.WAIT and rules.gate is not None:
-            self._figures.judged(leg.step.tier, rules.gate.gain(leg.evidence))
+            gain = rules.gate.gain(leg.evidence)
+            leg.note(Judged(gain, "whole" if leg.evidence.finished else "prefix"))
+            self._figures.judged(leg.step.tier, gain)
             self._figures.timing.judged(leg.step.tier, self._hub.now_s() - leg.started_s)
         return verdict
 

@@ -10,6 +10,7 @@ from headrace_api.frames import FrameHead
 from headrace_router.cascade.evidence import Evidence
 from headrace_router.cost.account import Account
 from headrace_router.cost.bill import Bill, Footer
+from headrace_router.cost.entry import Judged
 from headrace_router.cost.meter import Meter
 from headrace_router.errors import ClientError
 from headrace_router.server.answer import Answer
@@ -136,6 +137,11 @@ class Leg:
         return self.failed and self._kept is not None
 
     # --- the cascade chooses --------------------------------------------------------------------------------
+
+    def note(self, judged: Judged) -> None:
+        """Have its line in the ledger say what the gate said of it."""
+        if self._account is not None:
+            self._account.judged = judged
 
     def choose(self, lines: bytes) -> None:
         """Show its answer, with these header lines more, and all that follows."""

@@ -40,6 +40,25 @@ def test_an_answer_states_what_each_tier_cost_and_the_ledger_has_a_line_for_each
     run(main())
 
 
+def test_the_ledger_keeps_what_the_gate_expected_of_each_answer_that_it_judged(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path, priced=True) as (it, small, _):
+            small.count = 40
+            await it.ask(auto("anne"))
+            small.logprob = DOUBTFUL
+            await it.ask(auto("anne", stream=True))
+            found = sorted((line["kind"], line["tier"], line["gain"], line["stage"]) for line in lines(tmp_path))
+            assert [(kind, tier, stage) for kind, tier, _, stage in found] == [
+                ("request", "large", None),
+                ("request", "small", "whole"),
+                ("tried", "small", "prefix"),
+            ]
+            assert found[0][2] is None, "nobody judges the last tier"
+            assert [round(gain, 2) for _, _, gain, _ in found[1:]] == [0.11, 0.9]
+
+    run(main())
+
+
 def test_a_stream_that_was_given_up_costs_what_was_made_of_it(tmp_path: Path) -> None:
     async def main() -> None:
         async with ladder(tmp_path, priced=True) as (it, small, large):

@@ -35,6 +35,9 @@ class Shelf:
         del statement, values
         return []
 
+    def columns(self) -> frozenset[str]:
+        return frozenset()
+
     def close(self) -> None:
         self.closed = True
 

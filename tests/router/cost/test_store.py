@@ -1,9 +1,12 @@
 """Both stores keep what they are given, once, and nothing changes it."""
 
+import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.router.cost.lines import line
+from tests.router.cost.lines import OLD_COLUMNS, OLD_INSERT, OLD_TABLE, line, old_values
 
 from headrace_router.cost.budget import Limit
 from headrace_router.cost.report import parse_groups, parse_span, report, spent_since, to_csv, to_json
@@ -43,6 +46,55 @@ def test_lines_outlive_the_store(place: str) -> None:
     second = open_store(place)
     assert second.append([line("e1")]) == [False]
     second.close()
+
+
+def _older(place: str, statement: str, values: Sequence[Any] = ()) -> None:
+    """Do what a program of the first version would do to a ledger."""
+    kind, _, rest = place.partition(":")
+    if kind == "sqlite":
+        connection = sqlite3.connect(rest)
+        connection.execute(statement, values)
+        connection.commit()
+        connection.close()
+        return
+    import psycopg  # noqa: PLC0415 - `place` has skipped where it is not installed
+
+    with psycopg.connect(Path(rest).read_text().strip(), autocommit=True) as database:
+        database.execute(statement.replace("?", "%s").encode(), values)
+
+
+def test_an_older_ledger_keeps_every_line_and_gets_the_new_columns(place: str) -> None:
+    _older(place, OLD_TABLE)
+    before = [line(f"e{number}", billed=number) for number in range(50)]
+    for entry in before:
+        _older(place, OLD_INSERT, old_values(entry))
+    for _ in range(2):
+        store = open_store(place)
+        rows = store.query(f"SELECT {', '.join(OLD_COLUMNS)} FROM entries ORDER BY billed", ())
+        assert [tuple(row) for row in rows] == [old_values(entry) for entry in before]
+        assert {"gain", "stage", "role"} <= store.columns()
+        with pytest.raises(StoreError, match="append-only"):
+            store.query("UPDATE entries SET gain = 1", ())
+        store.close()
+
+
+def test_a_router_of_an_older_version_goes_on_writing_to_a_newer_ledger(place: str) -> None:
+    open_store(place).close()
+    _older(place, OLD_INSERT, old_values(line("e1")))
+    store = open_store(place)
+    assert store.append([line("e2", gain=0.25, stage="prefix"), line("e1")]) == [True, False]
+    rows = store.query("SELECT gain, stage FROM entries WHERE kind = 'request' ORDER BY entry", ())
+    assert [tuple(row) for row in rows] == [(None, None), (0.25, "prefix")]
+    store.close()
+
+
+def test_an_older_ledger_is_read_as_it_is(place: str) -> None:
+    _older(place, OLD_TABLE)
+    _older(place, OLD_INSERT, old_values(line("e1")))
+    store = open_store(place, read_only=True)
+    assert store.columns() == frozenset(OLD_COLUMNS)
+    assert [row["requests"] for row in report(store.query, parse_groups("tier"), 0.0)] == [1]
+    store.close()
 
 
 def test_a_report_sums_by_groups_the_dearest_first(store: Store) -> None:

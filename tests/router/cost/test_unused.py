@@ -75,6 +75,7 @@ def test_a_router_asks_its_workers_and_writes_their_unused_time(tmp_path: Path) 
             assert (kinds.count("idle"), kinds.count("load"), kinds.count("lost")) == (156, 1, 0)
             assert sum(one["lost_s"] for one in lines(tmp_path)) == pytest.approx(156 * 0.2 + 2.5)
             assert sum(one["cost"] for one in lines(tmp_path)) == 156 * 200_000 + 2_500_000
+            assert {one["role"] for one in lines(tmp_path)} == {"unified"}
         server.close()
 
     run(main())
