@@ -108,7 +108,7 @@ class Cascade:
             self._make_do()
             return
         for leg in self._legs:
-            if leg.blames:
+            if leg.blames and not any(other.answers for other in self._legs):
                 self._commit(leg)
                 return
             if leg.failed or leg.doubted or (leg.late and not leg.answers):

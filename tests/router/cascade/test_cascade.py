@@ -206,6 +206,18 @@ def test_what_is_wrong_with_a_request_is_told_by_the_first_tier_and_no_other_is_
     run(main())
 
 
+def test_what_one_tier_takes_and_the_next_does_not_is_the_next_tiers_fault(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path) as (it, small, large):
+            small.logprob = DOUBTFUL
+            large.refuse = (400, b'{"error": {"message": "no chat template"}}')
+            reply = await it.ask(auto())
+            assert (reply.status, reply.headers["x-headrace-decode"]) == (200, "s0")
+            assert reply.headers["x-headrace-degraded"] == "true"
+
+    run(main())
+
+
 def test_when_every_tier_fails_the_client_hears_what_the_last_one_said(tmp_path: Path) -> None:
     async def main() -> None:
         async with ladder(tmp_path) as (it, small, large):
