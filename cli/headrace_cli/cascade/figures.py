@@ -1,4 +1,4 @@
-"""The figures by which a difficulty model is judged, with intervals by bootstrap."""
+"""The figures by which a model is judged, with intervals by bootstrap."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headrace_cli.cascade.answers import Answers
 from headrace_cli.cascade.table import Table
 from headrace_cli.errors import UsageError
 from headrace_router.cascade.curve import LEVELS, auc, curve, resamples
+from headrace_router.cascade.gate import Gate
 from headrace_router.cascade.linear import Floats
 from headrace_router.cascade.predictor import Predictions
 
+WHOLE, PREFIX = "whole", "prefix"
+"""The moments at which a gate judges."""
 SAMPLES = 1000
 CONFIDENCE = (2.5, 97.5)
 """Percentiles of the bootstrap that are told as interval."""
@@ -22,24 +26,48 @@ CONFIDENCE = (2.5, 97.5)
 class Judged:
     """What is judged, row by row."""
 
+    weak: Floats
+    """1 where the weak model is right, else 0."""
     gains: Floats
+    """Of the strong model over the weak one: 1, 0 or -1."""
     predicted: Floats
     only_strong: Floats
     lengths: Floats
-    """Characters of the prompt: the baseline that a longer prompt is a harder one."""
+    """Size of the prompt: the baseline that a longer prompt is a harder one."""
     files: tuple[str, ...]
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Judged":
         """Return some rows, maybe with repeats."""
         files = tuple(self.files[row] for row in rows)
-        return Judged(self.gains[rows], self.predicted[rows], self.only_strong[rows], self.lengths[rows], files)
+        return Judged(
+            *(self.weak[rows], self.gains[rows], self.predicted[rows], self.only_strong[rows], self.lengths[rows]),
+            files=files,
+        )
 
 
 def judged(table: Table, predictions: Predictions) -> Judged:
     """Return a table with its predictions."""
     lengths = np.array([len(prompt) for prompt in table.prompts], dtype=np.float64)
     files = tuple(row.file for row in table.rows)
-    return Judged(table.gains, predictions.gain, predictions.only_strong, lengths, files)
+    weak = np.array([row.weak for row in table.rows], dtype=np.float64)
+    return Judged(weak, table.gains, predictions.gain, predictions.only_strong, lengths, files)
+
+
+def judged_answers(answers: Answers, gains: Floats) -> Judged:
+    """Return recorded answers with what a gate expects of each."""
+    lengths = np.array([row.prompt_bytes for row in answers.rows], dtype=np.float64)
+    files = tuple(row.file for row in answers.rows)
+    weak = np.array([row.answer.right for row in answers.rows], dtype=np.float64)
+    return Judged(weak, answers.gains, gains, gains, lengths, files)
+
+
+def judged_by(gate: Gate, answers: Answers) -> dict[str, Judged]:
+    """Return recorded answers as a gate judges them, whole ones first; prefixes as long as it commits to."""
+    cuts = {WHOLE: None, PREFIX: gate.commit_tokens}
+    return {
+        stage: judged_answers(answers, np.array([gate.gain(row.evidence(cut)) for row in answers.rows]))
+        for stage, cut in cuts.items()
+    }
 
 
 def figures(rows: Judged, seed: int, samples: int = SAMPLES) -> dict[str, Any]:
@@ -72,8 +100,10 @@ def _with_intervals(rows: Judged, seed: int, samples: int, name: str) -> dict[st
 def _figures(rows: Judged) -> dict[str, Any]:
     ours, length = curve(rows.predicted, rows.gains), curve(rows.lengths, rows.gains)
     calls = _by_level(ours.calls_at)
+    weak, gap = float(rows.weak.mean()), float(rows.gains.mean())
     return {
         "rows": len(rows.gains),
+        "quality": {"weak": weak, "strong": weak + gap, "gap": gap},
         "apgr": ours.apgr,
         "length_apgr": length.apgr,
         "apgr_above_length": ours.apgr - length.apgr,

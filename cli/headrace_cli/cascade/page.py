@@ -2,6 +2,7 @@
 
 import base64
 import html
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,25 @@ from matplotlib.figure import Figure
 
 from headrace_cli.cascade.figures import Judged
 from headrace_router.cascade.curve import curve
-from headrace_router.cascade.file import DifficultyFile
+from headrace_router.cascade.file import DifficultyFile, GateFile
 
 _BINS = 10
 _STYLE = "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
 _CELLS = "td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ccc}img{max-width:100%}"
 
 
-def write_report(folder: Path, model: DifficultyFile, rows: Judged, found: dict[str, Any]) -> list[Path]:
-    """Write `curve.png`, `reliability.png` and `report.html`; return their paths."""
-    plots = {"curve": _curve(rows), "reliability": _reliability(rows)}
+def write_report(
+    folder: Path, model: DifficultyFile | GateFile, judged: Mapping[str, Judged], found: dict[str, Any]
+) -> list[Path]:
+    """Write `curve.png`, `reliability.png` and `report.html`; return their paths.
+
+    Args:
+        folder: where to.
+        model: what was judged.
+        judged: rows by what judged them; the figures are the first one's.
+        found: the figures.
+    """
+    plots = {"curve": _curve(judged), "reliability": _reliability(next(iter(judged.values())))}
     paths = []
     for name, figure in plots.items():
         paths.append(folder / f"{name}.png")
@@ -29,11 +39,14 @@ def write_report(folder: Path, model: DifficultyFile, rows: Judged, found: dict[
     return [*paths, page]
 
 
-def _curve(rows: Judged) -> Figure:
+def _curve(judged: Mapping[str, Judged]) -> Figure:
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()
-    ours, length = curve(rows.predicted, rows.gains), curve(rows.lengths, rows.gains)
-    axes.plot(100 * ours.calls, 100 * ours.recovered, label=f"difficulty model, APGR {ours.apgr:.3f}", linewidth=2)
+    for name, rows in judged.items():
+        ours = curve(rows.predicted, rows.gains)
+        axes.plot(100 * ours.calls, 100 * ours.recovered, label=f"{name}, APGR {ours.apgr:.3f}", linewidth=2)
+    rows = next(iter(judged.values()))
+    length = curve(rows.lengths, rows.gains)
     axes.plot(100 * length.calls, 100 * length.recovered, label=f"prompt length, APGR {length.apgr:.3f}")
     axes.plot([0, 100], [0, 100], "--", color="gray", label="random, APGR 0.500")
     axes.set(xlabel="calls to the strong model, %", ylabel="quality gap recovered, %", xlim=(0, 100))
@@ -61,12 +74,12 @@ def _reliability(rows: Judged) -> Figure:
     return figure
 
 
-def _page(model: DifficultyFile, found: dict[str, Any], images: list[Path]) -> str:
+def _page(model: DifficultyFile | GateFile, found: dict[str, Any], images: list[Path]) -> str:
     pictures = "".join(
         f'<p><img alt="{path.stem}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"></p>'
         for path in images
     )
-    parts = {"all files": found, **found["files"]}
+    parts = {"all files": found, **found["files"], **({"prefixes": found["prefix"]} if "prefix" in found else {})}
     tables = "".join(_table(html.escape(name), part) for name, part in parts.items())
     weak, strong = html.escape(model.weak), html.escape(model.strong)
     return (

@@ -115,9 +115,19 @@ def read_gate(path: Path) -> GateFile:
     return model
 
 
+def read(path: Path) -> DifficultyFile | GateFile:
+    """Return the model in a file, whichever kind it is; raise ModelFileError where it cannot be used."""
+    try:
+        kind = msgspec.json.decode(path.read_bytes(), type=_Head).kind
+    except (OSError, msgspec.MsgspecError, UnicodeError):
+        kind = ""  # the readers say what is wrong
+    return read_gate(path) if kind == "gate" else read_difficulty(path)
+
+
 class _Head(msgspec.Struct):
     format: str = ""
     version: int = 0
+    kind: str = ""
 
 
 _Model = TypeVar("_Model", DifficultyFile, GateFile)

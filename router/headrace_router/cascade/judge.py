@@ -35,8 +35,11 @@ class Judge(msgspec.Struct, frozen=True):
         return min(_MOST_LOGIT, max(-_MOST_LOGIT, total))
 
     def gain(self, found: Mapping[str, float]) -> float:
-        """Return the calibrated chance; where the curve is level the logit still tells which answer comes first."""
-        logit = self.logit(found)
+        """Return the calibrated chance of an answer."""
+        return self.calibrated(self.logit(found))
+
+    def calibrated(self, logit: float) -> float:
+        """Return what log-odds have meant; where the curve is level they still tell which answer comes first."""
         return min(1.0, max(0.0, interpolated(logit, self.curve.scores, self.curve.values) + _TIE * math.tanh(logit)))
 
     def inconsistency(self, known: Sequence[str]) -> str | None:

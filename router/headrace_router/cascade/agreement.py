@@ -1,0 +1,57 @@
+"""Whether several answers to one question say the same (pure).
+
+Self-consistency: Wang et al. 2022, https://arxiv.org/abs/2203.11171. Without an encoder free texts are compared by their
+words: two agree where most words of either are in the other, and every number of either is.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_WORD = re.compile(r"[^\W\d_]+")
+_NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
+_LIKE = 0.6
+"""Least F1 of two texts' words, as multisets, that agree."""
+
+
+class Majority(NamedTuple):
+    """The largest group of answers that agree."""
+
+    share: float
+    """Of all answers asked for."""
+    first: int
+    """Number of the first answer in it."""
+
+
+def majority(texts: Sequence[str | None], *, exact: bool) -> Majority:
+    """Return the largest group; an answer belongs to the first group whose first one it agrees with.
+
+    Args:
+        texts: what each answer says; None of one that failed, which agrees with none.
+        exact: compare all but the space around and within, as for structured answers; otherwise words and numbers.
+    """
+    groups: list[list[int]] = []
+    for number, text in enumerate(texts):
+        if text is None:
+            continue
+        group = next((one for one in groups if agree(texts[one[0]] or "", text, exact=exact)), None)
+        if group is None:
+            groups.append([number])
+        else:
+            group.append(number)
+    if not groups:
+        return Majority(0.0, 0)
+    largest = max(groups, key=len)
+    return Majority(len(largest) / len(texts), largest[0])
+
+
+def agree(one: str, other: str, *, exact: bool) -> bool:
+    """Whether two answers say the same."""
+    if "".join(one.split()) == "".join(other.split()):
+        return True
+    if exact or set(_NUMBER.findall(one)) != set(_NUMBER.findall(other)):
+        return False
+    words, others = (Counter(_WORD.findall(text.casefold())) for text in (one, other))
+    shared, size = (words & others).total(), words.total() + others.total()
+    return size > 0 and 2 * shared / size >= _LIKE
