@@ -15,6 +15,7 @@ from headrace_router.cascade.policy import Rules, rules, usable
 from headrace_router.cascade.shelf import Shelf
 from headrace_router.errors import ClientError
 from headrace_router.openai.wishes import Wishes
+from headrace_router.server.judges import AgreementJudge, GateJudge, Judge, VerifierJudge
 
 PREDICTING = ("predict", "predict-then-check")
 JUDGING = ("cheapest-first", "predict-then-check")
@@ -48,8 +49,27 @@ class Cascading:
         """Whether prompts are judged."""
         return self._predictor is not None
 
-    def rules(self, wishes: Wishes, *, indivisible: bool) -> Rules:
-        """Return what a request's answers are judged by.
+    def judge(self, wishes: Wishes, *, indivisible: bool) -> Judge:
+        """Return who judges a request's answers; raise ClientError where what it wishes cannot be had.
+
+        Args:
+            wishes: the request's own.
+            indivisible: whether its answer keeps to a form, and is judged only when it is complete.
+        """
+        spec = self._spec
+        if spec.policy == "best-of-k":
+            return AgreementJudge(spec.samples, spec.agreement, exact=indivisible)
+        if spec.policy == "ask":
+            return VerifierJudge(spec.least_yes, accept=spec.when_gate_away == "accept")
+        return GateJudge(self._rules(wishes, indivisible=indivisible), self.figures)
+
+    @property
+    def verifier(self) -> str | None:
+        """Name of the tier that is asked about answers."""
+        return self._spec.verifier if self._spec.policy == "ask" else None
+
+    def _rules(self, wishes: Wishes, *, indivisible: bool) -> Rules:
+        """Return what the gate judges by.
 
         Args:
             wishes: the request's own.

@@ -30,6 +30,7 @@ from headrace_router.discovery.registry import Deployment, Member, Registry
 from headrace_router.discovery.worker import Worker
 from headrace_router.errors import ClientError
 from headrace_router.openai.peek import Peek, peek_chat, peek_completion, peek_embedding, peek_sizes, splice
+from headrace_router.openai.verification import verification
 from headrace_router.openai.wishes import Wishes, take_wishes
 from headrace_router.placement import Placement, Placer
 from headrace_router.server.answer import JSON, Answer
@@ -194,24 +195,44 @@ class Router:
 
     def _plan(self, cascading: Cascading, seen: "_Seen") -> Plan:
         passed, steps = self._tiers.ladder(self._serves)
-        rules = cascading.rules(seen.wishes, indivisible=peek_sizes(seen.request.body).indivisible)
+        judge = cascading.judge(seen.wishes, indivisible=peek_sizes(seen.request.body).indivisible)
         hard = cascading.needs_text and len(steps) > 1 and cascading.hard(seen.peek.question(), seen.wishes)
         if hard:
             passed, steps = (*passed, steps[0][0]), steps[1:]
         return Plan(
             steps=[Step(name, functools.partial(self._step, seen, name, deployment)) for name, deployment in steps],
             passed=passed,
-            rules=rules,
+            judge=judge,
             prompt_bytes=len(seen.peek.text()),
             timeout_s=cascading.timeout_s,
             deadline_s=seen.wishes.deadline,
+            verify=self._verify(cascading.verifier, seen),
             strict=seen.wishes.min_quality is not None,
         )
 
-    def _step(self, seen: "_Seen", tier: str, deployment: str) -> tuple[Call, Account | None]:
-        """Return a request as it goes to one of several tiers, and its account there; raise ClientError."""
+    def _step(self, seen: "_Seen", tier: str, deployment: str, sample: int) -> tuple[Call, Account | None]:
+        """Return a request as it goes to one of several tiers, and its account there; raise ClientError.
+
+        Each sample of a tier has a seed of its own, whatever the client's.
+        """
         call = self._call(seen, Choice(deployment, ()))
-        return call, self._account(seen, call, f"~{tier}")
+        if sample:
+            body = splice(call.body, seed=(seen.identity.seed + sample) % 2**63)
+            call = msgspec.structs.replace(call, body=body)
+        return call, self._account(seen, call, f"~{tier}.{sample}" if sample else f"~{tier}")
+
+    def _verify(self, tier: str | None, seen: "_Seen") -> Callable[[str], tuple[Call, Account | None]] | None:
+        """Return what asks the verifier about an answer; None where there is none."""
+        if tier is None:
+            return None
+
+        def ask(answer: str) -> tuple[Call, Account | None]:
+            question = verification(seen.request.path, seen.peek.question(), answer)
+            own = _Seen(question, _PEEKS[question.path](question.body), seen.identity, seen.tenant, purse=seen.purse)
+            call = self._call(own, self._choose(tier))
+            return call, self._account(own, call, f"~{tier}~verify")
+
+        return ask
 
     def _account(self, seen: "_Seen", call: Call, suffix: str = "") -> Account | None:
         """Return the account of a request, one of several where it has a suffix; None where nobody counts."""

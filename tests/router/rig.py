@@ -98,6 +98,8 @@ class FakeWorker:
         self.cached_tokens = 0
         self.logprob = -0.5
         """Of each token."""
+        self.says: Callable[[Seen], str] | None = None
+        """Answer with this text, in one token and in OpenAI's shape."""
         self.metered: tuple[float, float] | None = None
         """State usage, and GPU-seconds: of the prompt, and of each token."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -188,6 +190,12 @@ class FakeWorker:
             b"HTTP/1.1 200 OK\r\ncontent-type: application/vnd.headrace.frames\r\ntransfer-encoding: chunked\r\n"
             + f"x-headrace-prefill: {self.prefill}\r\nx-headrace-decode: {self.name}\r\n\r\n".encode()
         )
+        if self.says is not None:
+            for frame in self._said(seen, self.says(seen)):
+                writer.write(piece(frame))
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+            return True
         done = seen.resume.heads if seen.resume else ()
         start = sum(len(decode_head(head).tokens) for head in done)
         for index in range(start, self.count):
@@ -205,6 +213,17 @@ class FakeWorker:
         writer.write(piece(self._final(seen)) + b"0\r\n\r\n")
         await writer.drain()
         return True
+
+    def _said(self, seen: Seen, text: str) -> tuple[bytes, bytes]:
+        token = FrameHead(tokens=(Token(0, self.logprob, 0.1),), prefill=self.prefill, prompt_tokens=100)
+        end = FrameHead(finish="stop", final=True, usage=Usage(100, 1, 0))
+        if seen.fields.get("stream"):
+            event = {"choices": [{"index": 0, "delta": {"content": text}}]}
+            first = f"data: {json.dumps(event)}\n\n".encode()
+            return encode_frame(token, first), encode_frame(end, b"data: [DONE]\n\n")
+        usage = {"prompt_tokens": 100, "completion_tokens": 1}
+        whole = json.dumps({"choices": [{"index": 0, "message": {"content": text}}], "usage": usage}).encode()
+        return encode_frame(token), encode_frame(end, whole)
 
     def _frame(self, seen: Seen, index: int) -> bytes:
         text = words(self.count)[index] + "x" * self.padding

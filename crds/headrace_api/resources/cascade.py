@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from headrace_api.resources.labels import ObjectName
+from headrace_api.resources.labels import DnsLabel, ObjectName
 from headrace_api.resources.meta import Part
 from headrace_api.resources.quantity import Duration, parse_duration
 from headrace_api.resources.rules import Rule
@@ -66,6 +66,12 @@ class Cascade(Part):
             "predictor",
         ),
         Rule(
+            "self.?policy.orValue('cheapest-first') != 'ask' || has(self.verifier)",
+            lambda own: own.policy != "ask" or own.verifier is not None,
+            "policy ask asks a tier about answers; name it as verifier",
+            "verifier",
+        ),
+        Rule(
             "duration(self.?timeout.orValue('30s')) >= duration('100ms') && "
             "duration(self.?timeout.orValue('30s')) <= duration('1h')",
             lambda own: 0.1 <= parse_duration(own.timeout) <= _HOUR_S,
@@ -74,12 +80,13 @@ class Cascade(Part):
         ),
     )
 
-    policy: Literal["pinned", "cheapest-first", "predict", "predict-then-check"] = Field(
+    policy: Literal["pinned", "cheapest-first", "predict", "predict-then-check", "best-of-k", "ask"] = Field(
         default="cheapest-first", examples=["cheapest-first"]
     )
     """`cheapest-first`: the first tier answers, the gate judges its answer, the next tier is asked where that is worth
     it. `predict`: the prompt alone decides where to begin, and that answer stands. `predict-then-check`: both.
-    `pinned`: the first tier that has a worker answers."""
+    `best-of-k`: a tier answers several times, and its answer stands where enough of them agree. `ask`: another tier is
+    asked whether the answer is right. `pinned`: the first tier that has a worker answers."""
     gate: ModelFile | None = Field(default=None, examples=[{"file": "gate.json"}])
     """Judges answers."""
     predictor: ModelFile | None = Field(default=None, examples=[{"file": "difficulty.json"}])
@@ -91,6 +98,14 @@ class Cascade(Part):
     """When streams begin to flow. Whole answers, and such with tools or a schema, are judged when they are complete."""
     timeout: Duration = Field(default="30s", examples=["10s"])
     """A tier without a first token after this time is passed over, where there is another tier or an answer already."""
+    samples: int = Field(default=3, ge=2, le=16, examples=[3])
+    """With `best-of-k`: how many answers a tier gives, all at once. Requests at temperature 0 always agree."""
+    agreement: float = Field(default=0.6, ge=0.01, le=1, examples=[0.6])
+    """With `best-of-k`: share that must agree; structured ones in every character, others in words and numbers."""
+    verifier: DnsLabel | None = Field(default=None, examples=["large"])
+    """With `ask`: name of the tier that is asked."""
+    least_yes: float = Field(default=0.5, ge=0.01, le=1, examples=[0.7])
+    """With `ask`: how probable its yes must be."""
     when_gate_away: Literal["accept", "escalate"] = Field(default="accept", examples=["escalate"])
-    """What happens to answers while the gate's file is missing or broken: they are taken as they are, or the last tier
-    answers everything."""
+    """What happens to answers while the gate's file is missing or broken, or the verifier does not reply: they are
+    taken as they are, or go up to the next tier."""

@@ -1,7 +1,7 @@
 """Whether several answers to one question say the same (pure).
 
-Self-consistency: Wang et al. 2022, https://arxiv.org/abs/2203.11171. Without an encoder free texts are compared by their
-words: two agree where most words of either are in the other, and every number of either is.
+Self-consistency: Wang et al. 2022, https://arxiv.org/abs/2203.11171. Free texts are compared by their words, without an
+encoder: two agree where most words of either are in the other, and every number of either is.
 """
 
 import re

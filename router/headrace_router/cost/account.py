@@ -98,8 +98,9 @@ class Account:
             if empty is not None:
                 raise _exhausted(empty, self._unix_s, self._shop.currency)
 
-    def take(self, head: FrameHead) -> bool:
+    def take(self, head: FrameHead, payload: bytes) -> bool:
         """Count a frame and reserve more where the answer outgrows its reservation; False where it ends before it."""
+        del payload
         self.meter.take(head)
         if self._hold.limited and not head.final:
             self.refusal = self._afford()

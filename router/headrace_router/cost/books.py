@@ -22,8 +22,8 @@ class Books(Protocol):
     def refusal(self) -> ClientError | None:
         """Why the answer must end, once a frame was not taken."""
 
-    def take(self, head: FrameHead) -> bool:
-        """Hear of a frame; False where the answer ends before it."""
+    def take(self, head: FrameHead, payload: bytes) -> bool:
+        """Hear of a frame and its bytes for the client; False where the answer ends before it."""
 
     def close(self, status: int, told: Callable[[Footer], None]) -> None:
         """Hear of the end; `told` is called, now or later, before a whole answer's last bytes may go out."""

@@ -34,7 +34,7 @@ class Transcript:
         heads, payloads = [], []
         for encoded, payload in self._reader.feed(data):
             head = decode_head(encoded)
-            if self._books is not None and not self._books.take(head):
+            if self._books is not None and not self._books.take(head, payload):
                 break
             heads.append(encoded)
             payloads.append(payload)

@@ -1,26 +1,30 @@
 """One request over several tiers: the first answer that is good enough is shown, and nothing of the others.
 
-Each tier asked is a leg with an exchange of its own. Whatever happens to a leg leads to one question, `review`: is the
-answer of the cheapest tier that is still in it to be shown, to be waited for, or is the next tier to be asked?
+Each answer of a tier is a leg with an exchange of its own; several samples of one tier make a rung. Whatever happens
+to a leg leads to one question, `review`: is an answer of the cheapest tier that is still in it to be shown, to be
+waited for, or is the next tier to be asked?
 
-    ask the first ──► tokens, end ──► gate passes ──► commit: its bytes flow, the other legs are given up
+    ask the first ──► tokens, end ──► judge passes ──► commit: its bytes flow, the other legs are given up
                           │
-                          ├─ gate doubts, tier fails, nothing in time ──► ask the next
+                          ├─ judge doubts, tier fails, nothing in time ──► ask the next
                           └─ no tier is left ──► the best answer so far, marked as degraded
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from headrace_api.names import HEADER_DEGRADED, HEADER_TIER
 from headrace_router.cascade.figures import TierFigures
-from headrace_router.cascade.policy import Rules, Verdict
+from headrace_router.cascade.policy import Verdict
+from headrace_router.cost.account import Account
 from headrace_router.cost.bill import Bill
-from headrace_router.cost.entry import Judged
 from headrace_router.errors import ClientError
 from headrace_router.server.answer import Answer
+from headrace_router.server.call import Call
 from headrace_router.server.exchange import RETRY_AFTER_S, Hub
+from headrace_router.server.inquiry import Finding, Inquiry
+from headrace_router.server.judges import Judge
 from headrace_router.server.leg import Leg, Step
 
 
@@ -31,12 +35,14 @@ class Plan(msgspec.Struct, frozen=True):
     """Cheapest first."""
     passed: tuple[str, ...]
     """Tiers in front of them that have no worker, or that the prompt is too hard for."""
-    rules: Rules
+    judge: Judge
     prompt_bytes: int
     """Size of the prompt's text."""
     timeout_s: float
     deadline_s: float | None = None
     """So long after its start the best answer so far is shown, whatever the gate says of it."""
+    verify: Callable[[str], tuple[Call, Account | None]] | None = None
+    """Return a question to the verifier about an answer, and its account; raise ClientError."""
     strict: bool = False
     """Whether an error is better than an answer that the gate doubts."""
 
@@ -57,22 +63,25 @@ class Cascade:
         "_degraded",
         "_figures",
         "_hub",
-        "_legs",
+        "_inquiry",
         "_next",
         "_owed",
         "_paused",
         "_plan",
         "_refusal",
+        "_rungs",
         "_started_s",
         "answer",
         "prompt_bytes",
+        "reads",
     )
 
     def __init__(self, hub: Hub, answer: Answer, plan: Plan, figures: TierFigures) -> None:
         self._hub = hub
         self._plan = plan
         self._figures = figures
-        self._legs: list[Leg] = []
+        self._rungs: list[list[Leg]] = []
+        self._inquiry: Inquiry | None = None
         self._next = 0
         self._chosen: Leg | None = None
         self._degraded = False
@@ -84,6 +93,7 @@ class Cascade:
         self._started_s = hub.now_s()
         self.answer = answer
         self.prompt_bytes = plan.prompt_bytes
+        self.reads = plan.judge.reads
 
     def start(self) -> None:
         """Ask the first tier; and the second at the same time, where there is no time to ask it after the first."""
@@ -107,33 +117,50 @@ class Cascade:
         if self._hurried:
             self._make_do()
             return
-        for leg in self._legs:
-            if leg.blames and not any(other.answers for other in self._legs):
-                self._commit(leg)
-                return
-            if leg.failed or leg.doubted or (leg.late and not leg.answers):
+        blaming = next((leg for leg in self._legs if leg.blames), None)
+        if blaming is not None and not any(leg.answers for leg in self._legs):
+            self._commit(blaming)
+            return
+        for rung in self._rungs:
+            samples = [leg for leg in rung if leg.runs]
+            if not samples:
                 continue
-            verdict = self._judge(leg)
+            verdict, leg = self._judge(samples)
             if verdict is Verdict.COMMIT:
                 self._commit(leg)
             if verdict is not Verdict.ESCALATE:
                 return
-            leg.doubted = True
+            for doubtful in samples:
+                doubtful.doubted = True
         self._climb()
 
-    def _judge(self, leg: Leg) -> Verdict:
-        if not leg.answers:
-            return Verdict.WAIT
-        if leg.step is self._plan.steps[-1]:
-            return Verdict.COMMIT
-        rules = self._plan.rules
-        verdict = rules.judge(leg.evidence, waited_s=self._held_s(leg), complete=leg.complete)
-        if verdict is not Verdict.WAIT and rules.gate is not None:
-            gain = rules.gate.gain(leg.evidence)
-            leg.note(Judged(gain, "whole" if leg.evidence.finished else "prefix"))
-            self._figures.judged(leg.step.tier, gain)
+    def _judge(self, samples: Sequence[Leg]) -> tuple[Verdict, Leg]:
+        begun = next((leg for leg in samples if leg.answers), None)
+        if begun is None:
+            return Verdict.WAIT, samples[0]
+        if begun.step is self._plan.steps[-1]:
+            return Verdict.COMMIT, begun
+        verdict, leg = self._plan.judge.judge(samples, self)
+        if verdict is not Verdict.WAIT:
             self._figures.timing.judged(leg.step.tier, self._hub.now_s() - leg.started_s)
-        return verdict
+        return verdict, leg
+
+    @property
+    def _legs(self) -> list[Leg]:
+        return [leg for rung in self._rungs for leg in rung]
+
+    def inquire(self, answer: str, told: Callable[[Finding | None], None]) -> Inquiry | None:
+        """Ask the verifier about an answer; None where it cannot be asked."""
+        if self._plan.verify is None:
+            return None
+        try:
+            opened = self._plan.verify(answer)
+        except ClientError:
+            return None
+        self._inquiry = Inquiry(self._hub, opened, told, self.billed)
+        self._owed += opened[1] is not None
+        self._inquiry.exchange.start()
+        return self._inquiry
 
     @property
     def _hurried(self) -> bool:
@@ -146,18 +173,27 @@ class Cascade:
         while self._next < len(steps):
             step = steps[self._next]
             self._next += 1
-            try:
-                opened = step.open()
-            except ClientError as error:
-                self._refusal = error
-                self._figures.count(step.tier, "refused")
-                continue
-            leg = Leg(self, self._hub, step, opened)
-            self._legs.append(leg)
-            self._owed += leg.metered
-            leg.exchange.start()
-            return
+            rung = self._open(step)
+            if rung:
+                self._rungs.append(rung)
+                for leg in rung:
+                    leg.exchange.start()
+                return
+            self._figures.count(step.tier, "refused")
         self._make_do()
+
+    def _open(self, step: Step) -> list[Leg]:
+        """Return the legs of a tier, none of them started; fewer, or none, where there is no money for all."""
+        rung: list[Leg] = []
+        last = step is self._plan.steps[-1]
+        try:
+            for number in range(1 if last else self._plan.judge.samples):
+                leg = Leg(self, self._hub, step, step.open(number))
+                self._owed += leg.metered
+                rung.append(leg)
+        except ClientError as error:
+            self._refusal = error
+        return rung
 
     def _make_do(self) -> None:
         waiting = [leg for leg in self._legs if not leg.failed]
@@ -195,17 +231,16 @@ class Cascade:
                 self._figures.count(other.step.tier, _outcome(other))
                 other.drop()
         outcome = "failed" if leg.failed else "degraded" if degraded else "committed"
-        self._figures.shown(leg.step.tier, outcome, self._held_s(leg))
+        self._figures.shown(leg.step.tier, outcome, leg.waited_s)
+        if self._inquiry is not None:
+            self._inquiry.exchange.cancel()
         leg.choose(self._head())
         if self._paused:
             leg.exchange.pause()
         self._settle()
 
-    def _held_s(self, leg: Leg) -> float:
-        return 0.0 if leg.first_s is None else self._hub.now_s() - leg.first_s
-
     def _head(self) -> bytes:
-        tried = (*self._plan.passed, *(leg.step.tier for leg in self._legs))
+        tried = (*self._plan.passed, *(rung[0].step.tier for rung in self._rungs))
         mark = f"{HEADER_DEGRADED}: true\r\n" if self._degraded else ""
         return f"{HEADER_TIER}: {','.join(tried)}\r\n{mark}".encode()
 
@@ -227,7 +262,7 @@ class Cascade:
         if self._chosen is None:
             self.review()
         elif leg is self._chosen:
-            if leg.step is not self._plan.steps[-1] and self._plan.rules.doubts(leg.evidence):
+            if leg.step is not self._plan.steps[-1] and self._plan.judge.doubts(leg):
                 self._figures.count(leg.step.tier, "doubted")
             self._settle()
 
@@ -261,23 +296,28 @@ class Cascade:
 
     def cancel(self) -> None:
         """The client has left."""
-        if self._chosen is None and self._legs:
-            self._chosen = self._legs[-1]
+        legs = self._legs
+        if self._chosen is None and legs:
+            self._chosen = legs[-1]
             self._chosen.chosen = True  # its line in the ledger is the request's
-        for leg in self._legs:
+        for leg in legs:
             leg.exchange.cancel()
+        if self._inquiry is not None:
+            self._inquiry.exchange.cancel()
 
     def sweep(self, now_s: float) -> None:
         """Pass over a tier that does not begin in time; show what there is at the deadline."""
-        for leg in list(self._legs):
+        for leg in self._legs:
             leg.exchange.sweep(now_s)
-        if self._chosen is not None or not self._legs:
+        if self._inquiry is not None:
+            self._inquiry.exchange.sweep(now_s)
+        if self._chosen is not None:
             return
-        last = self._legs[-1]
-        if not last.late and last.first_s is None and now_s - last.started_s > self._plan.timeout_s:
-            last.late = True
-            self.review()
-        elif self._hurried:
+        late = [leg for leg in self._legs if leg.first_s is None and now_s - leg.started_s > self._plan.timeout_s]
+        news = [leg for leg in late if not leg.late]
+        for leg in news:
+            leg.late = True
+        if news or self._hurried:
             self.review()
 
 

@@ -13,6 +13,7 @@ from headrace_router.cost.bill import Bill, Footer
 from headrace_router.cost.entry import Judged
 from headrace_router.cost.meter import Meter
 from headrace_router.errors import ClientError
+from headrace_router.openai.said import said
 from headrace_router.server.answer import Answer
 from headrace_router.server.call import Call
 from headrace_router.server.exchange import Exchange, Hub
@@ -26,8 +27,9 @@ class Step(msgspec.Struct, frozen=True):
     """A tier that a request may go to."""
 
     tier: str
-    open: Callable[[], tuple[Call, Account | None]]
-    """Return the request as it goes there, and its account; raise ClientError where there is no going."""
+    open: Callable[[int], tuple[Call, Account | None]]
+    """Return the request as it goes there for the sample of a number, and its account; raise ClientError where there is
+    no going."""
 
 
 class Owner(Protocol):
@@ -37,6 +39,8 @@ class Owner(Protocol):
     """To the client."""
     prompt_bytes: int
     """Size of the prompt's text."""
+    reads: bool
+    """Whether the text of answers is asked for."""
 
     def began(self, leg: "Leg") -> None:
         """A leg's first token has come."""
@@ -69,6 +73,8 @@ class Leg:
         "_kept",
         "_lines",
         "_owner",
+        "_said",
+        "_stream",
         "_told",
         "answer",
         "chosen",
@@ -93,6 +99,8 @@ class Leg:
         self._lines = b""
         self._told: Callable[[Footer], None] | None = None
         self._kept: bool | None = None
+        self._said: list[bytes] = []
+        self._stream = call.stream
         self.step = step
         self.meter = Meter() if account is None else account.meter
         self.evidence = Evidence(owner.prompt_bytes)
@@ -123,6 +131,21 @@ class Leg:
     def answers(self) -> bool:
         """Whether it may be shown: it has an answer, or the beginning of one."""
         return not self.failed and (self.complete or self.first_s is not None or bool(self._held))
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is still to be judged."""
+        return not (self.failed or self.doubted or (self.late and not self.answers))
+
+    @property
+    def waited_s(self) -> float:
+        """Since its first token."""
+        return 0.0 if self.first_s is None else self.now_s() - self.first_s
+
+    @property
+    def text(self) -> str:
+        """What its first choice says so far."""
+        return said(b"".join(self._said), stream=self._stream)
 
     @property
     def blames(self) -> bool:
@@ -180,13 +203,15 @@ class Leg:
         """Why the answer must end."""
         return None if self._account is None else self._account.refusal
 
-    def take(self, head: FrameHead) -> bool:
+    def take(self, head: FrameHead, payload: bytes) -> bool:
         """Weigh and count a frame."""
         self.evidence.take(head)
+        if self._owner.reads:
+            self._said.append(payload)
         if self.first_s is None and head.tokens:
             self.first_s = self.now_s()
             self._owner.began(self)
-        return self._account is None or self._account.take(head)
+        return self._account is None or self._account.take(head, payload)
 
     def close(self, status: int, told: Callable[[Footer], None]) -> None:
         """Keep the end of a good answer until it is chosen; an end of any other kind is one at once."""
