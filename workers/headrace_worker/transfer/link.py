@@ -131,8 +131,12 @@ class Link:
         return "the connection was closed"
 
     def admitted(self, admit: Admit) -> bool:
-        """Note that a rank has written everything; True once all have."""
-        if admit.attempt not in self.carried:
+        """Note that a rank has written everything; True once all have.
+
+        An attempt that was given up in the meantime does not end here: its blocks are in quarantine, and what frees
+        them is the answer to our abort.
+        """
+        if self.carried.get(admit.attempt) is not False:
             return False
         ranks = self._admitted.setdefault(admit.attempt, set())
         ranks.add(admit.rank)
