@@ -8,20 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 from tests.soak.answers import MODEL, MOST_TOKENS, Known
 from tests.soak.journal import Journal
 from tests.soak.plan import pick
+from tests.soak.wire import Answer, CutError, post
 
 from headrace_api import names
 
 ANSWER_S = 420.0
 """Above every deadline of the router: what takes longer is lost."""
 ABSENT_S = 0.1
-
-
-class CutError(Exception):
-    """The connection ended before the answer did, and nobody said why."""
 
 
 class RefusedError(Exception):
@@ -96,33 +92,32 @@ class Load:
 
     async def run(self, clients: int) -> None:
         """Ask until `close`."""
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group:
             for _ in range(clients):
-                group.create_task(self._client(session))
+                group.create_task(self._client())
 
     async def round(self) -> None:
         """Ask every prompt once, four at a time."""
         waiting = list(self._known)
 
-        async def take(session: aiohttp.ClientSession) -> None:
+        async def take() -> None:
             while waiting:
-                await self._ask(session, waiting.pop(), MOST_TOKENS, stream=len(waiting) % 2 == 0)
+                await self._ask(waiting.pop(), MOST_TOKENS, stream=len(waiting) % 2 == 0)
 
-        async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group:
             for _ in range(4):
-                group.create_task(take(session))
+                group.create_task(take())
 
-    async def _client(self, session: aiohttp.ClientSession) -> None:
+    async def _client(self) -> None:
         while not self._closing:
             known, tokens = self._dice.choice(self._known), self._dice.randint(1, MOST_TOKENS)
-            await self._ask(session, known, tokens, stream=self._dice.random() < 0.5)
+            await self._ask(known, tokens, stream=self._dice.random() < 0.5)
 
-    async def _ask(self, session: aiohttp.ClientSession, known: Known, tokens: int, *, stream: bool) -> None:
+    async def _ask(self, known: Known, tokens: int, *, stream: bool) -> None:
         """Ask once and note how it ended."""
         self.sent = number = self.sent + 1
         began_s, tally = self._journal.now_s, self.tally
-        task = self._running[number] = asyncio.ensure_future(self._answer(session, known, tokens, stream=stream))
+        task = self._running[number] = asyncio.ensure_future(self._answer(known, tokens, stream=stream))
         try:
             got = await task
         except asyncio.CancelledError:
@@ -132,7 +127,7 @@ class Load:
         except RefusedError as error:
             tally.refused[str(error)] += 1
             self._journal.note("soak", f"request {number} was refused: {error}")
-        except (aiohttp.ClientError, OSError, CutError) as error:
+        except CutError as error:
             if self.router_killed_s >= began_s:
                 tally.cut_with_router += 1
             else:
@@ -161,7 +156,8 @@ class Load:
         self.tally.faults.append(f"request {number} {what}")
         self._journal.note("soak", f"request {number} {what}")
 
-    async def _answer(self, session: aiohttp.ClientSession, known: Known, tokens: int, *, stream: bool) -> Got:
+    async def _answer(self, known: Known, tokens: int, *, stream: bool) -> Got:
+        """Send one request as soon as somebody listens: a router that was killed is back after a second or two."""
         body = {
             "model": MODEL,
             "prompt": list(known.prompt),
@@ -172,27 +168,27 @@ class Load:
             "stream": stream,
         }
         async with asyncio.timeout(ANSWER_S):
-            async with await self._post(session, body) as answer:
-                if answer.status != 200:
-                    raise RefusedError(_reason(answer.status, await answer.read()))
-                choices = await _streamed(answer) if stream else (await answer.json())["choices"]
-        told = [token for choice in choices if choice["logprobs"] for token in choice["logprobs"]["tokens"]]
-        prefill, decode = (answer.headers.get(name, "?") for name in (names.HEADER_PREFILL, names.HEADER_DECODE))
-        return Got(tuple(told), choices[-1]["finish_reason"] if choices else None, prefill, decode)
-
-    async def _post(self, session: aiohttp.ClientSession, body: dict[str, Any]) -> aiohttp.ClientResponse:
-        """Send the request as soon as somebody listens: a router that was killed is back after a second or two."""
-        while True:
-            try:
-                return await session.post(self._url, json=body, timeout=aiohttp.ClientTimeout(total=None))
-            except aiohttp.ClientConnectorError:
-                await asyncio.sleep(ABSENT_S)
+            while True:
+                try:
+                    async with post(self._url, body) as answer:
+                        return await _read(answer, stream=stream)
+                except ConnectionRefusedError:
+                    await asyncio.sleep(ABSENT_S)
 
 
-async def _streamed(answer: aiohttp.ClientResponse) -> list[dict[str, Any]]:
+async def _read(answer: Answer, *, stream: bool) -> Got:
+    if answer.status != 200:
+        raise RefusedError(_reason(answer.status, await answer.body()))
+    choices = await _streamed(answer) if stream else json.loads(await answer.body())["choices"]
+    told = [token for choice in choices if choice["logprobs"] for token in choice["logprobs"]["tokens"]]
+    prefill, decode = (answer.headers.get(name, "?") for name in (names.HEADER_PREFILL, names.HEADER_DECODE))
+    return Got(tuple(told), choices[-1]["finish_reason"] if choices else None, prefill, decode)
+
+
+async def _streamed(answer: Answer) -> list[dict[str, Any]]:
     """Return the choices of all events up to the end that the stream itself states."""
     choices: list[dict[str, Any]] = []
-    async for line in answer.content:
+    async for line in answer.lines():
         if not line.startswith(b"data: "):
             continue
         data = line[len(b"data: ") :].strip()
