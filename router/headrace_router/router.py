@@ -141,7 +141,8 @@ class Router:
         if request.method not in (b"GET", b"HEAD"):
             answer.error(_not_allowed(request), b"allow: GET, HEAD\r\n" + fields)
         elif path == b"/health":
-            status, body = health(self.registry, draining=self.draining)
+            problems = {} if self.cascading is None else self.cascading.problems()
+            status, body = health(self.registry, problems, draining=self.draining)
             answer.whole(status, JSON + fields, body)
         elif path == b"/metrics":
             answer.whole(200, _TEXT + fields, self._scrape())

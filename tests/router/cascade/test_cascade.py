@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.router.cascade.ladder import COMMIT_TOKENS, DOUBTFUL, auto, gate_file, ladder, stream_of
+from tests.router.cascade.ladder import COMMIT_TOKENS, DOUBTFUL, SURE, auto, gate_file, ladder, stream_of
 from tests.router.rig import DEADLINE_S, Connection, FakeWorker, Reply, Rig, get, run, until
+
+from headrace_router.cascade.file import DifficultyFile, Threshold, Training, write
+from headrace_router.cascade.linear import Logistic, Scale, Steps
+from headrace_router.cascade.predictor import Calibration, Expert, Opinion, Predictor
+from headrace_router.cascade.prompt import NAMES
 
 LONG_AGO_S = 0.1
 
@@ -241,6 +246,8 @@ def test_without_a_gate_the_resource_says_what_happens_until_the_file_is_there(
         async with ladder(tmp_path, {"whenGateAway": away}, gate=str(tmp_path / "later.json")) as (it, _, _large):
             reply = await it.ask(auto())
             assert (reply.status, reply.headers["x-headrace-tier"]) == (200, tier)
+            said = (await it.ask(get("/health"))).json["problems"]["gate"]
+            assert "later.json cannot be read" in said
             gone = 'headrace_cascade_model_away{model="gate"}'
             assert await it.metric(gone) == 1
             gate_file(tmp_path, "later.json")
@@ -269,6 +276,64 @@ def test_answers_with_tools_or_a_schema_are_judged_when_they_are_complete(tmp_pa
                     await connection.head()
             small.hold.set()
             assert (await _read(connection)).body == stream_of(small)
+
+    run(main())
+
+
+HARD = "Why " * 200
+
+
+@pytest.fixture
+def predictor(tmp_path: Path) -> str:
+    """A file that expects little of the large tier for short prompts, and much for long ones."""
+    path = tmp_path / "difficulty.json"
+    expert = Expert(
+        Scale((3.0,), (1.0,)),
+        _opinion(len(NAMES)),
+        _opinion(4),
+        *[Calibration(Steps((-1.0, 1.0), (0.0, 0.5)), Steps((0.0, 1.0), (0.0, 0.5)))] * 2,
+    )
+    thresholds = (Threshold(0.9, 0.3, calls=0.5, rows=100),)
+    write(
+        path,
+        DifficultyFile(
+            weak="small",
+            strong="large",
+            encoder="pypi://encoder",
+            training=Training(10, ("a.csv",), 0),
+            predictor=Predictor(choice=expert, open=expert),
+            thresholds=thresholds,
+        ),
+    )
+    return str(path)
+
+
+def _opinion(size: int) -> Opinion:
+    scale, level = Scale((0.0,) * size, (1.0,) * size), Logistic((0.0,) * size, 0.0)
+    return Opinion(scale, level, level, centre=0.0, spread=1.0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "content", "logprob", "tier"),
+    [
+        ("predict", "Why?", SURE, "small"),
+        ("predict", "Why?", DOUBTFUL, "small"),
+        ("predict", HARD, SURE, "small,large"),
+        ("predict-then-check", "Why?", SURE, "small"),
+        ("predict-then-check", "Why?", DOUBTFUL, "small,large"),
+        ("predict-then-check", HARD, SURE, "small,large"),
+    ],
+)
+def test_a_prediction_decides_where_to_begin(  # noqa: PLR0917 - a table
+    tmp_path: Path, predictor: str, policy: str, content: str, logprob: float, tier: str
+) -> None:
+    async def main() -> None:
+        spec = {"policy": policy, "predictor": {"file": "difficulty.json"}}
+        async with ladder(tmp_path, spec, predictor=predictor) as (it, small, _):
+            small.logprob = logprob
+            reply = await it.ask(auto(content=content))
+            assert (reply.status, reply.headers["x-headrace-tier"]) == (200, tier)
+            assert len(small.seen) == (0 if content == HARD else 1)
 
     run(main())
 
