@@ -8,7 +8,7 @@ from headrace_cli.cascade.figures import PREFIX, WHOLE, Judged
 from headrace_router.cascade import threshold
 from headrace_router.cascade.file import DifficultyFile, GateFile, Threshold
 
-TARGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+TARGETS = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Of a gate: dense enough that a router may interpolate between them."""
 
 

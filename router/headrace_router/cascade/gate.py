@@ -3,6 +3,7 @@
 Four models, chosen by what the evidence is: of a prefix or of a whole answer, with log-probabilities or without.
 """
 
+import math
 from pathlib import Path
 from typing import Self
 
@@ -36,7 +37,9 @@ class Gate:
         return judge.gain(evidence.features())
 
     def threshold(self, target: float, *, prefix: bool = False) -> float:
-        """Return the gain from which to escalate so that a share of the quality gap is recovered.
+        """Return the gain above which to escalate so that a share of the quality gap is recovered.
+
+        The file has the lowest gain that escalated when the threshold was chosen; this lies below it by a hair.
 
         Args:
             target: share of the gap; between those of the file it is interpolated.
@@ -54,4 +57,4 @@ class Gate:
                 f"the gate has no threshold for a share of {target:g} of the quality gap; its thresholds ({stage}) are "
                 f"{told}: add one by `headrace cascade calibrate --target {target:g}`"
             )
-        return interpolated(target, targets, [one.gain for one in known])
+        return math.nextafter(interpolated(target, targets, [one.gain for one in known]), -math.inf)

@@ -40,7 +40,8 @@ class Judge(msgspec.Struct, frozen=True):
 
     def calibrated(self, logit: float) -> float:
         """Return what log-odds have meant; where the curve is level they still tell which answer comes first."""
-        return min(1.0, max(0.0, interpolated(logit, self.curve.scores, self.curve.values) + _TIE * math.tanh(logit)))
+        level = interpolated(logit, self.curve.scores, self.curve.values)
+        return level + _TIE * (1.0 + math.tanh(logit) - 2.0 * level)
 
     def inconsistency(self, known: Sequence[str]) -> str | None:
         """Return what is wrong with it, None where all fits."""
@@ -49,14 +50,19 @@ class Judge(msgspec.Struct, frozen=True):
         sizes = {len(part) for part in (self.features, self.scale.centre, self.scale.spread, self.logistic.weights)}
         if len(sizes) != 1:
             return f"has vectors of {sorted(sizes)} values for {len(self.features)} features"
-        if not self.curve.scores or len(self.curve.scores) != len(self.curve.values):
-            return f"has a curve of {len(self.curve.scores)} scores and {len(self.curve.values)} values"
-        if list(self.curve.scores) != sorted(set(self.curve.scores)):
-            return "has a curve whose scores do not rise"
         numbers = (*self.scale.centre, *self.scale.spread, *self.logistic.weights, self.logistic.bias)
-        if not all(map(math.isfinite, (*numbers, *self.curve.scores, *self.curve.values))):
+        if not all(map(math.isfinite, numbers)):
             return "holds a number that is not finite"
-        return None if min(self.scale.spread, default=1.0) > 0 else "has a spread that is not positive"
+        return _fault(self.curve) if min(self.scale.spread, default=1.0) > 0 else "has a spread that is not positive"
+
+
+def _fault(curve: Steps) -> str | None:
+    """Return what is wrong with a calibration curve, None where all fits."""
+    if not curve.scores or len(curve.scores) != len(curve.values):
+        return f"has a curve of {len(curve.scores)} scores and {len(curve.values)} values"
+    if list(curve.scores) != sorted(set(curve.scores)) or not all(map(math.isfinite, curve.scores)):
+        return "has a curve whose scores do not rise"
+    return None if all(0 <= value <= 1 for value in curve.values) else "has a curve of values that are no chances"
 
 
 def interpolated(at: float, places: Sequence[float], values: Sequence[float]) -> float:

@@ -115,6 +115,23 @@ def test_thresholds_are_interpolated_between_those_of_the_file(gate: Gate) -> No
     assert gate.threshold(0.7, prefix=True) == pytest.approx(0.5)
 
 
+def test_an_answer_of_exactly_the_threshold_in_the_file_escalates(tmp_path: Path, gate: Gate) -> None:
+    """A whole level of equal answers may lie on it."""
+    found = evidence(DOUBTFUL, DOUBTFUL, finish="stop")
+    exact = stage(judge({"mean_logprob": -1.0}), judge({}), {0.5: gate.gain(found)})
+    chosen = Gate.load(written(tmp_path, whole=exact))
+    assert chosen.gain(found) > chosen.threshold(0.5)
+    assert chosen.gain(evidence(SURE, finish="stop")) < chosen.threshold(0.5)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_where_the_curve_is_at_its_bound_the_more_doubtful_answer_comes_first(tmp_path: Path, level: float) -> None:
+    flat = {**judge({"mean_logprob": -1.0}), "curve": {"scores": [0.0], "values": [level]}}
+    gate = Gate.load(written(tmp_path, whole=stage(flat, judge({}), {})))
+    found = [gate.gain(evidence(one, finish="stop")) for one in (SURE, DOUBTFUL)]
+    assert 0 <= found[0] < found[1] <= 1
+
+
 @pytest.mark.parametrize("target", [0.4, 0.99, -1.0, math.nan])
 def test_a_target_outside_the_file_is_a_sentence(gate: Gate, target: float) -> None:
     with pytest.raises(CascadeError, match=r"its thresholds \(whole\) are from 0.5 to 0.95: add one by"):
@@ -150,6 +167,7 @@ def test_an_unusable_gate_is_a_sentence(tmp_path: Path, change: dict[str, Any], 
         ("scale", {"centre": [0.0], "spread": [0.0]}, "has a spread that is not positive"),
         ("scale", {"centre": [], "spread": []}, r"has vectors of \[0, 1\] values for 1 features"),
         ("curve", {"scores": [], "values": []}, "has a curve of 0 scores and 0 values"),
+        ("curve", {"scores": [0.0, 1.0], "values": [0.0, 1.5]}, "has a curve of values that are no chances"),
         ("curve", {"scores": [1.0, 0.0], "values": [0.0, 1.0]}, "has a curve whose scores do not rise"),
         ("logistic", {"weights": [1e999], "bias": 0.0}, "is no sound model file|not finite"),
     ],
