@@ -114,7 +114,7 @@ class Cascade:
         """Look at the legs in the order of their tiers, and do what the first one in it asks for."""
         if self._chosen is not None:
             return
-        if self._hurried:
+        if self._hurried and any(leg.answers for leg in self._legs):
             self._make_do()
             return
         blaming = next((leg for leg in self._legs if leg.blames), None)
@@ -233,7 +233,7 @@ class Cascade:
         outcome = "failed" if leg.failed else "degraded" if degraded else "committed"
         self._figures.shown(leg.step.tier, outcome, leg.waited_s)
         if self._inquiry is not None:
-            self._inquiry.exchange.cancel()
+            self._inquiry.cancel()
         leg.choose(self._head())
         if self._paused:
             leg.exchange.pause()
@@ -303,14 +303,14 @@ class Cascade:
         for leg in legs:
             leg.exchange.cancel()
         if self._inquiry is not None:
-            self._inquiry.exchange.cancel()
+            self._inquiry.cancel()
 
     def sweep(self, now_s: float) -> None:
         """Pass over a tier that does not begin in time; show what there is at the deadline."""
         for leg in self._legs:
             leg.exchange.sweep(now_s)
         if self._inquiry is not None:
-            self._inquiry.exchange.sweep(now_s)
+            self._inquiry.sweep(now_s, self._plan.timeout_s)
         if self._chosen is not None:
             return
         late = [leg for leg in self._legs if leg.first_s is None and now_s - leg.started_s > self._plan.timeout_s]

@@ -47,9 +47,21 @@ class Inquiry:
         self._logprob: float | None = None
         self.meter = Meter() if self._account is None else self._account.meter
         self.closed = False
+        self._started_s = hub.now_s()
         request = Request(b"POST", call.path, {}, [], http10=False, keep_alive=True)
         self._answer = Answer(self, request, keep=True)
         self.exchange = Exchange(hub, self._answer, call, self)
+
+    def sweep(self, now_s: float, timeout_s: float) -> None:
+        """Do without an answer that does not come in time."""
+        self.exchange.sweep(now_s)
+        if not self.closed and now_s - self._started_s > timeout_s:
+            self.cancel()
+            self._told(None)
+
+    def cancel(self) -> None:
+        """Nobody wants to know any more."""
+        self.exchange.cancel()
 
     # --- the exchange tells ---------------------------------------------------------------------------------
 

@@ -352,6 +352,20 @@ def test_at_its_deadline_a_request_takes_the_best_there_is(tmp_path: Path) -> No
     run(main())
 
 
+def test_at_its_deadline_a_request_without_any_answer_goes_on_to_the_next_tier(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path, max_attempts=1) as (it, small, large):
+            small.hold.clear()
+            connection = await _stream(it, deadline=0.01)
+            await until(lambda: small.seen, "the first tier is asked")
+            await asyncio.sleep(LONG_AGO_S)
+            small.die_after = 0
+            small.hold.set()
+            assert (await _read(connection)).body == stream_of(large)
+
+    run(main())
+
+
 def test_where_time_is_short_two_tiers_are_asked_at_once_and_one_is_given_up(tmp_path: Path) -> None:
     async def main() -> None:
         async with ladder(tmp_path) as (it, small, large):

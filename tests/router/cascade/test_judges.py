@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.router.cascade.ladder import auto, ladder
 from tests.router.cost.shop import lines
-from tests.router.rig import Seen, run
+from tests.router.rig import Seen, run, until
 
 from headrace_router.cascade.agreement import agree, majority
 from headrace_router.openai.said import said
@@ -147,6 +147,18 @@ def test_a_verifier_is_asked_about_the_answer_and_paid_for(
                 assert kinds == [("large", "tried"), ("small", "request")]
             else:
                 assert kinds == [("large", "request"), ("large", "tried"), ("small", "tried")]
+
+    run(main())
+
+
+def test_a_verifier_that_does_not_reply_in_time_is_done_without(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path, ASK | {"timeout": "200ms"}, priced=True) as (it, small, large):
+            small.says = lambda _: "small"
+            large.hold.clear()
+            reply = await it.ask(auto("anne"))
+            assert (reply.status, reply.headers["x-headrace-tier"]) == (200, "small")
+            await until(lambda: large.seen[0].gone, "the verifier is let go")
 
     run(main())
 
