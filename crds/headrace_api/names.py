@@ -59,13 +59,20 @@ KV_TRANSFER_EXPOSED_SECONDS: Final = "headrace_kv_transfer_exposed_seconds"
 """Histogram: from the end of the last layer's compute to the admitting notification: what the hand-off adds."""
 HANDOFFS: Final = "headrace_handoffs"
 """Counter by `outcome`: `admitted`, `aborted`, `refused`, `timed_out`."""
+KV_OFFLOAD_BYTES: Final = "headrace_kv_offload_bytes"
+"""Gauge by `tier` (see `OFFLOAD_TIERS`): what evicted blocks take there now."""
+KV_OFFLOAD_CAPACITY: Final = "headrace_kv_offload_capacity_bytes"
+"""Gauge by `tier`: what they may take."""
+KV_OFFLOAD_BLOCKS: Final = "headrace_kv_offload_blocks"
+"""Counter by `tier` and `event` (see `OFFLOAD_EVENTS`)."""
 REQUESTS_RUNNING: Final = "headrace_requests_running"
 REQUESTS_WAITING: Final = "headrace_requests_waiting"
 REQUESTS_REMOTE: Final = "headrace_requests_remote"
 """Gauge: those of the waiting requests whose prompt is with a prefill worker; they wait for that one, not for room."""
 PROMPT_TOKENS_WAITING: Final = "headrace_prompt_tokens_waiting"
 PROMPT_TOKENS: Final = "headrace_prompt_tokens"
-"""Counter by `source`: `computed`, `cached` (this worker's prefix cache), `received` (by hand-off)."""
+"""Counter by `source`: `computed`, `cached` (this worker's prefix cache), `loaded` (from the tiers below it),
+`received` (by hand-off)."""
 GENERATION_TOKENS: Final = "headrace_generation_tokens"
 GPU_SECONDS: Final = "headrace_gpu_seconds"
 """Counter by `use`: `load`, `prefill`, `decode`, `idle`; over all uses it adds up to the engine's time on its GPUs."""
@@ -120,6 +127,11 @@ doubted: shown, and at its end the gate would rather not have."""
 BLOCK_STATES: Final = ("free", "cached", "active", "granted", "quarantined")
 """free: empty; cached: hashed, unreferenced, can be evicted; active: held by a sequence; granted: pinned for an
 attempt of a prefill worker; quarantined: granted to an attempt that fell silent, not yet proved safe."""
+
+OFFLOAD_TIERS: Final = ("memory", "disk")
+OFFLOAD_EVENTS: Final = ("hits", "misses", "stored", "dropped", "corrupt", "failed")
+"""hits: loaded (disk: read into memory); misses: looked for and not there; stored: written there; dropped: lost for
+want of room; corrupt: a file that was not what it should be; failed: a file that could not be written."""
 
 # --- labels on objects -------------------------------------------------------------------------------------
 GROUP: Final = "serving.headrace.dev"

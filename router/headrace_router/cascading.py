@@ -11,6 +11,7 @@ from headrace_router.cascade.errors import CascadeError
 from headrace_router.cascade.figures import TierFigures
 from headrace_router.cascade.file import DifficultyFile, read_difficulty
 from headrace_router.cascade.gate import Gate
+from headrace_router.cascade.linear import Floats
 from headrace_router.cascade.policy import Rules, rules, usable
 from headrace_router.cascade.shelf import Shelf
 from headrace_router.errors import ClientError
@@ -85,12 +86,25 @@ class Cascading:
             raise ClientError(f"min_quality: {error}.", param="min_quality", code="invalid_wish") from error
         return dataclasses.replace(found, tokens=sys.maxsize, after_s=None) if indivisible else found
 
-    def hard(self, question: str, wishes: Wishes) -> bool:
-        """Whether a prompt should go to the second tier at once."""
+    @property
+    def encoder(self) -> str | None:
+        """Deployment whose embeddings the predictor reads."""
+        return self._spec.encoder if self._predictor is not None else None
+
+    def hard(self, question: str, vector: Floats | None, wishes: Wishes) -> bool:
+        """Whether a prompt should go to the second tier at once.
+
+        Args:
+            question: what is asked.
+            vector: its embedding, (1, size); None where there is no encoder. Of another size it is left out.
+            wishes: the request's.
+        """
         model = None if self._predictor is None else self._predictor.model
         if model is None or not question:
             return False
-        gain = float(model.predictor.predict([question], None).gain[0])
+        if vector is not None and vector.shape[1] != model.predictor.embedding_size:
+            vector = None
+        gain = float(model.predictor.predict([question], vector).gain[0])
         return gain >= _threshold(model, wishes.min_quality or self._spec.target)
 
     def poll(self) -> None:

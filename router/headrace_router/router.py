@@ -29,6 +29,7 @@ from headrace_router.cost.tenants import ANYBODY, Tenant
 from headrace_router.discovery.registry import Deployment, Member, Registry
 from headrace_router.discovery.worker import Worker
 from headrace_router.errors import ClientError
+from headrace_router.openai.embedding import embedding_of, read_vector
 from headrace_router.openai.peek import Peek, peek_chat, peek_completion, peek_embedding, peek_sizes, splice
 from headrace_router.openai.verification import verification
 from headrace_router.openai.wishes import Wishes, take_wishes
@@ -41,8 +42,11 @@ from headrace_router.server.exchange import Exchange
 from headrace_router.server.hold import Hold
 from headrace_router.server.http import Request, forwarded
 from headrace_router.server.identity import Identity, random_identity, repeatable_identity
+from headrace_router.server.inquiry import Finding
+from headrace_router.server.judges import Judge
 from headrace_router.server.leg import Step
 from headrace_router.server.pool import Pool
+from headrace_router.server.predicting import Predicting
 from headrace_router.settings import RouterSettings, read_spec
 
 logger = logging.getLogger(__name__)
@@ -117,9 +121,7 @@ class Router:
                 raise _not_allowed(request)
             seen = self._look(request, peek, identity, tenant)
             if self.cascading is not None and self._leaves_open(seen):
-                cascade = Cascade(self, answer, self._plan(self.cascading, seen), self.cascading.figures)
-                cascade.start()
-                return cascade
+                return self._climb(self.cascading, answer, seen)
             call = self._call(seen, self._choose(seen.peek.model))
             account = self._account(seen, call)
         except ClientError as error:
@@ -194,11 +196,31 @@ class Router:
         generates = seen.request.path != _EMBEDDINGS
         return generates and model not in self.registry.deployments and self._tiers.free(model)
 
-    def _plan(self, cascading: Cascading, seen: "_Seen") -> Plan:
-        passed, steps = self._tiers.ladder(self._serves)
+    def _climb(self, cascading: Cascading, answer: Answer, seen: "_Seen") -> Running:
+        """Send a request through the tiers; where its prompt is judged, its embedding is asked for first."""
         judge = cascading.judge(seen.wishes, indivisible=peek_sizes(seen.request.body).indivisible)
-        hard = cascading.needs_text and len(steps) > 1 and cascading.hard(seen.peek.question(), seen.wishes)
-        if hard:
+        question = seen.peek.question() if cascading.needs_text else ""
+
+        def made(finding: Finding | None) -> Cascade:
+            vector = None if finding is None else read_vector(finding.body)
+            hard = bool(question) and cascading.hard(question, vector, seen.wishes)
+            return Cascade(self, answer, self._plan(cascading, seen, judge, hard=hard), cascading.figures)
+
+        encoder = cascading.encoder
+        running: Running
+        if question and encoder is not None and self._serves(encoder):
+            asked = embedding_of(question)
+            own = _Seen(asked, peek_embedding(asked.body), seen.identity, seen.tenant)
+            running = first = Predicting(self, (self._call(own, Choice(encoder, ())), None), made)
+            first.start()
+        else:
+            running = cascade = made(None)
+            cascade.start()
+        return running
+
+    def _plan(self, cascading: Cascading, seen: "_Seen", judge: Judge, *, hard: bool) -> Plan:
+        passed, steps = self._tiers.ladder(self._serves)
+        if hard and len(steps) > 1:
             passed, steps = (*passed, steps[0][0]), steps[1:]
         return Plan(
             steps=[Step(name, functools.partial(self._step, seen, name, deployment)) for name, deployment in steps],

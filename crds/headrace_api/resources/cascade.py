@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from headrace_api.resources.labels import DnsLabel, ObjectName
+from headrace_api.resources.labels import DnsLabel, Name, ObjectName
 from headrace_api.resources.meta import Part
 from headrace_api.resources.quantity import Duration, parse_duration
 from headrace_api.resources.rules import Rule
@@ -91,6 +91,9 @@ class Cascade(Part):
     """Judges answers."""
     predictor: ModelFile | None = Field(default=None, examples=[{"file": "difficulty.json"}])
     """Judges prompts."""
+    encoder: Name | None = Field(default=None, examples=["minilm"])
+    """LLMDeployment behind whose `/v1/embeddings` the predictor's encoder is. Left out, or while it is away: prompts
+    are judged by their length and their words."""
     target: float = Field(default=0.95, ge=0.01, le=1, examples=[0.9])
     """Share of the quality between the cheapest and the best tier that answers should keep; a request may state its own
     as `min_quality`."""

@@ -100,6 +100,11 @@ class Predictor(msgspec.Struct, frozen=True):
     """For prompts that list options."""
     open: Expert
 
+    @property
+    def embedding_size(self) -> int:
+        """Numbers in an embedding that it knows."""
+        return len(self.open.embedding.scale.centre)
+
     def predict(self, texts: Sequence[str], embeddings: Floats | None) -> Predictions:
         """Return what is expected of each prompt.
 

@@ -8,7 +8,6 @@ from headrace_router.cost.account import Account
 from headrace_router.cost.bill import Bill, Footer
 from headrace_router.cost.meter import Meter
 from headrace_router.errors import ClientError
-from headrace_router.openai.said import said
 from headrace_router.server.answer import Answer
 from headrace_router.server.call import Call
 from headrace_router.server.exchange import Exchange, Hub
@@ -18,9 +17,10 @@ from headrace_router.server.http import Request
 class Finding(NamedTuple):
     """What was answered."""
 
-    text: str
-    logprob: float
-    """Of the first token."""
+    body: bytes
+    """JSON."""
+    logprob: float | None
+    """Of the first token; None where there is none."""
 
 
 class Inquiry:
@@ -43,7 +43,7 @@ class Inquiry:
         call, self._account = opened
         self._told = told
         self._billed = billed
-        self._payload = b""
+        self._written = b""
         self._logprob: float | None = None
         self.meter = Meter() if self._account is None else self._account.meter
         self.closed = False
@@ -72,7 +72,6 @@ class Inquiry:
 
     def take(self, head: FrameHead, payload: bytes) -> bool:
         """Read a frame."""
-        self._payload += payload
         if self._logprob is None and head.tokens:
             self._logprob = head.tokens[0].logprob
         return self._account is None or self._account.take(head, payload)
@@ -93,13 +92,14 @@ class Inquiry:
     # --- the exchange writes --------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Nobody reads it but through its frames."""
+        """Keep it."""
+        self._written += data
 
     def finish(self, *, keep: bool) -> None:
         """The answer is complete, or an error."""
         del keep
-        known = self._answer.status == 200 and self._logprob is not None
-        self._told(Finding(said(self._payload, stream=False), self._logprob or 0.0) if known else None)
+        body = self._written.partition(b"\r\n\r\n")[2]
+        self._told(Finding(body, self._logprob) if self._answer.status == 200 else None)
 
     def cut(self) -> None:
         """There will be none."""

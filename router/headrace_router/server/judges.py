@@ -9,6 +9,7 @@ from headrace_router.cascade.figures import TierFigures
 from headrace_router.cascade.policy import Rules, Verdict
 from headrace_router.cost.bill import Bill
 from headrace_router.cost.entry import Judged
+from headrace_router.openai.said import said
 from headrace_router.server.inquiry import Finding, Inquiry
 from headrace_router.server.leg import Leg
 
@@ -150,7 +151,9 @@ class VerifierJudge:
 
 def chance_of_yes(finding: Finding) -> float | None:
     """Return how likely a verifier's reply was to be yes; None where it says neither yes nor no."""
-    word = finding.text.strip(" \t\r\n.,:;!*\"'").casefold()
+    if finding.logprob is None:
+        return None
+    word = said(finding.body, stream=False).strip(" \t\r\n.,:;!*\"'").casefold()
     likely = math.exp(min(0.0, finding.logprob))
     if word.startswith("yes"):
         return likely

@@ -281,6 +281,8 @@ def test_answers_with_tools_or_a_schema_are_judged_when_they_are_complete(tmp_pa
 
 
 HARD = "Why " * 200
+SIZE = 4
+"""Of an embedding."""
 
 
 @pytest.fixture
@@ -289,8 +291,8 @@ def predictor(tmp_path: Path) -> str:
     path = tmp_path / "difficulty.json"
     expert = Expert(
         Scale((3.0,), (1.0,)),
-        _opinion(len(NAMES)),
-        _opinion(4),
+        _opinion(len(NAMES), 0.0),
+        _opinion(SIZE, 5.0),
         *[Calibration(Steps((-1.0, 1.0), (0.0, 0.5)), Steps((0.0, 1.0), (0.0, 0.5)))] * 2,
     )
     thresholds = (Threshold(0.9, 0.3, calls=0.5, rows=100),)
@@ -308,9 +310,10 @@ def predictor(tmp_path: Path) -> str:
     return str(path)
 
 
-def _opinion(size: int) -> Opinion:
-    scale, level = Scale((0.0,) * size, (1.0,) * size), Logistic((0.0,) * size, 0.0)
-    return Opinion(scale, level, level, centre=0.0, spread=1.0)
+def _opinion(size: int, slope: float) -> Opinion:
+    scale = Scale((0.0,) * size, (1.0,) * size)
+    weak, strong = Logistic((-slope,) * size, 0.0), Logistic((slope,) * size, 0.0)
+    return Opinion(scale, weak, strong, centre=0.0, spread=0.2)
 
 
 @pytest.mark.parametrize(
@@ -334,6 +337,50 @@ def test_a_prediction_decides_where_to_begin(  # noqa: PLR0917 - a table
             reply = await it.ask(auto(content=content))
             assert (reply.status, reply.headers["x-headrace-tier"]) == (200, tier)
             assert len(small.seen) == (0 if content == HARD else 1)
+
+    run(main())
+
+
+def _embedding(*values: float) -> bytes:
+    body = json.dumps({"data": [{"embedding": values}]}).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+@pytest.mark.parametrize(
+    ("reply", "tier"),
+    [
+        (_embedding(1, 1, 1, 1), "small,large"),
+        (_embedding(-1, -1, -1, -1), "small"),
+        (_embedding(1, 1), "small"),
+        (_embedding(0, 0, 0, 0), "small"),
+        (b"HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\n{}", "small"),
+        (b"", "small"),
+    ],
+    ids=["hard", "easy", "of another size", "of no length", "an error", "no answer in time"],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_an_encoder_is_asked_about_the_prompt_and_done_without(
+    tmp_path: Path,
+    predictor: str,
+    reply: bytes,
+    tier: str,
+    stream: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    async def main() -> None:
+        spec = {"policy": "predict", "predictor": {"file": "difficulty.json"}, "encoder": "minilm"}
+        async with ladder(tmp_path, spec, predictor=predictor) as (it, small, large):
+            encoder = FakeWorker("e0", deployment="minilm")
+            await encoder.start()
+            it.workers.append(encoder)
+            await it.publish(*it.workers)
+            encoder.plain = reply
+            answer = await it.ask(auto(content="Why?", stream=stream))
+            assert (answer.status, answer.headers["x-headrace-tier"]) == (200, tier)
+            shown = small if tier == "small" else large
+            assert not stream or answer.body == stream_of(shown)
+            (asked,) = encoder.seen
+            assert (asked.path, asked.fields["model"], asked.fields["input"]) == ("/v1/embeddings", "minilm", "Why?")
+            assert len(small.seen) == (tier == "small")
 
     run(main())
 

@@ -1,5 +1,6 @@
 """Answers judged by each other, and by another tier."""
 
+import json
 import math
 from pathlib import Path
 
@@ -76,7 +77,8 @@ def test_the_text_of_an_answer_is_read_out_of_any_of_its_shapes() -> None:
     ("text", "chance"), [("yes", 0.8), (" Yes.", 0.8), ("No", 0.2), ("**no**", 0.2), ("maybe", None), ("", None)]
 )
 def test_a_verifiers_reply_is_a_chance_of_yes(text: str, chance: float | None) -> None:
-    assert chance_of_yes(Finding(text, math.log(0.8))) == (None if chance is None else pytest.approx(chance))
+    reply = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+    assert chance_of_yes(Finding(reply, math.log(0.8))) == (None if chance is None else pytest.approx(chance))
 
 
 # --- through the router --------------------------------------------------------------------------------------
