@@ -8,6 +8,9 @@ import logging
 import time
 from urllib.parse import parse_qs
 
+import msgspec
+
+from headrace_router.cost.facts import read_facts
 from headrace_router.cost.report import ReportError, parse_groups, parse_span, report, to_csv, to_json
 from headrace_router.cost.store import StoreError, open_store
 from headrace_router.errors import ClientError
@@ -32,8 +35,8 @@ def parse_query(query: bytes) -> dict[str, str]:
     if unknown is not None:
         raise ClientError(f"{unknown!r} is nothing to ask for here; there are by, since and format.", param=unknown)
     asked = _DEFAULTS | given
-    if asked["format"] not in ("json", "csv"):
-        raise ClientError(f"format is {asked['format']!r}; expected json or csv.", param="format")
+    if asked["format"] not in ("json", "csv", "facts"):
+        raise ClientError(f"format is {asked['format']!r}; expected json, csv or facts.", param="format")
     try:
         parse_groups(asked["by"])
         parse_span(asked["since"])
@@ -43,7 +46,7 @@ def parse_query(query: bytes) -> dict[str, str]:
 
 
 def make(place: str, asked: dict[str, str], now_s: float) -> bytes:
-    """Return the report as the bytes of an answer; blocks.
+    """Return the report, or what `headrace cost advise` asks for (`facts`), as the bytes of an answer; blocks.
 
     Args:
         place: of the ledger.
@@ -51,11 +54,15 @@ def make(place: str, asked: dict[str, str], now_s: float) -> bytes:
         now_s: Unix seconds.
 
     Raises:
+        ReportError: there is nothing to advise on.
         StoreError: the ledger cannot be read.
     """
     store = open_store(place, read_only=True)
+    since_s = now_s - parse_span(asked["since"])
     try:
-        rows = report(store.query, parse_groups(asked["by"]), now_s - parse_span(asked["since"]))
+        if asked["format"] == "facts":
+            return msgspec.json.encode(read_facts(store.query, store.columns(), since_s))
+        rows = report(store.query, parse_groups(asked["by"]), since_s)
     finally:
         store.close()
     return to_csv(rows).encode() if asked["format"] == "csv" else to_json(rows)
@@ -85,6 +92,8 @@ class Page:
         except TimeoutError:
             text = f"The report took longer than {DEADLINE_S:g} s; ask for a shorter time."
             self._answer.error(ClientError(text, status=503, code="report_timeout"), self._fields)
+        except ReportError as error:
+            self._answer.error(ClientError(f"{error}."), self._fields)
         except StoreError as error:
             self._answer.error(ClientError(f"{error}.", status=503, code="ledger_away"), self._fields)
         except Exception:
