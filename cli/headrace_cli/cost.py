@@ -1,23 +1,18 @@
-"""`headrace cost`: what requests cost, from a running router or from the ledger itself, and new API keys."""
+"""`headrace cost`: what requests cost, from a running router or from the ledger itself, advice, and new API keys."""
 
 import argparse
 import hashlib
 import json
-import os
 import secrets
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import httpx
-
-from headrace_cli.errors import RuntimeFailure, UsageError
+from headrace_cli import ledger
+from headrace_cli.advice import command as advice
+from headrace_cli.errors import UsageError
 from headrace_router.cost.report import GROUPS, ReportError, parse_groups, parse_span, report, to_csv, to_json
-from headrace_router.cost.store import StoreError, open_store
 
-KEY_VARIABLE: Final = "HEADRACE_API_KEY"
-_DEADLINE_S: Final = 70.0
 _SHOWN: Final = (
     *("requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens"),
     *("cost", "billed", "currency"),
@@ -26,20 +21,21 @@ _SHOWN: Final = (
 
 def add_parser(commands: Any) -> None:
     """Add `cost` to the commands."""
-    parser: argparse.ArgumentParser = commands.add_parser("cost", help="report what requests cost; make API keys")
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "cost", help="report what requests cost, and advise; make API keys"
+    )
     parts = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     told = parts.add_parser(
         "report",
         help="sums of the ledger",
-        description=f"Sums of the ledger, from a router (as the admin whose key {KEY_VARIABLE} holds) or beside it.",
+        description=f"Sums of the ledger, from a router (as the admin whose key {ledger.KEY_VARIABLE} holds) or beside "
+        "it.",
     )
     told.add_argument("--by", default="tenant,tier,model", help=f"comma-separated, of {', '.join(GROUPS)}")
-    told.add_argument("--since", default="7d", metavar="SPAN", help="such as 30m, 24h, 7d, 2w; default: 7d")
     told.add_argument("--format", choices=("table", "csv", "json"), default="table")
-    where = told.add_mutually_exclusive_group()
-    where.add_argument("--url", default="http://127.0.0.1:8080", help="of the router; default: %(default)s")
-    where.add_argument("--ledger", metavar="PLACE", help="sqlite:PATH or postgres:PATH, as the router has it")
+    ledger.add_place(told)
     told.set_defaults(run=run_report)
+    advice.add_parser(parts)
     key = parts.add_parser(
         "key",
         help="make an API key",
@@ -69,35 +65,12 @@ def run_report(options: argparse.Namespace) -> int:
 
 
 def _beside(place: str, columns: Sequence[str], since_s: float) -> list[dict[str, Any]]:
-    try:
-        store = open_store(place, read_only=True)
-        try:
-            return report(store.query, columns, time.time() - since_s)
-        finally:
-            store.close()
-    except StoreError as error:
-        raise RuntimeFailure(str(error)) from error
+    return ledger.beside(place, lambda store, now_s: report(store.query, columns, now_s - since_s))
 
 
 def _asked(options: argparse.Namespace) -> list[dict[str, Any]]:
-    key = os.environ.get(KEY_VARIABLE)
-    headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    url = f"{options.url.rstrip('/')}/admin/costs"
-    try:
-        answer = httpx.get(
-            url,
-            params={"by": options.by, "since": options.since},
-            headers=headers,
-            timeout=_DEADLINE_S,
-            trust_env=False,
-        )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise RuntimeFailure(f"the router at {options.url} cannot be asked: {error}; give --url or --ledger") from error
     # Amounts stay the texts they are: a float would round them.
-    body = json.loads(answer.content, parse_float=str) if "json" in answer.headers.get("content-type", "") else {}
-    if answer.status_code != 200:
-        said = body.get("error", {}).get("message", f"status {answer.status_code}")
-        raise RuntimeFailure(f"the router at {options.url} refuses the report: {said}")
+    body = json.loads(ledger.asked(options.url, {"by": options.by, "since": options.since}), parse_float=str)
     return [_row(row) for row in body["rows"]]
 
 
