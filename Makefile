@@ -64,6 +64,10 @@ bench-operator: $(VENV)/dev.stamp cluster-programs ## Measure the operator besid
 bench-cluster: $(VENV)/dev.stamp ## Measure on a real kind cluster how long users wait: to Ready, from zero, for one worker more.
 	$(BIN)/python -m benchmarks cluster
 
+.PHONY: bench-cascade
+bench-cascade: $(VENV)/dev.stamp ## Draw cost and quality of the cascade's gate on two real models; writes examples/cascade-gate.json.
+	$(BIN)/python -m benchmarks.cascade
+
 .PHONY: e2e
 e2e: $(VENV)/dev.stamp ## Run the scenarios on a real kind cluster: only=smoke for one, repeat=5. The first time builds a cluster's parts.
 	@exec $(BIN)/python -m e2e $(addprefix only=,$(only)) $(addprefix repeat=,$(repeat))
