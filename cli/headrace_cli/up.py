@@ -7,10 +7,11 @@ import json
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headrace_api.resources import LLMDeployment, Resource
+from headrace_api.resources import LLMDeployment, LLMRouter, Resource
 from headrace_api.resources.errors import QuantityError
 from headrace_api.resources.quantity import parse_duration
 from headrace_cli import models
@@ -79,21 +80,37 @@ def run(options: argparse.Namespace) -> int:
                 display.line(text)
             with _sigterm_as_interrupt():
                 desired = models.fetch(desired, display, models.resolve)
-            return bring_up(desired, settings, display, follow=options.logs)
+            return bring_up(desired, settings, display, follow=options.logs, model=free_choice(resources))
 
 
-def bring_up(desired: Desired, settings: LocalSettings, display: Display, *, follow: bool) -> int:
-    """Serve models that are on this machine; return the exit status."""
+def bring_up(
+    desired: Desired, settings: LocalSettings, display: Display, *, follow: bool, model: str | None = None
+) -> int:
+    """Serve models that are on this machine; return the exit status.
+
+    Args:
+        desired: what to serve.
+        settings: of this machine.
+        display: for lines and progress.
+        follow: whether to print what workers and router log.
+        model: for the command to try; default: the first deployment.
+    """
     try:
-        return asyncio.run(serve(desired, settings, display, welcome, follow=follow))
+        return asyncio.run(serve(desired, settings, display, partial(welcome, model=model), follow=follow))
     except CrashLoopError as error:
         raise RuntimeFailure(str(error)) from error
 
 
-def welcome(url: str, deployments: Sequence[str]) -> list[str]:
+def free_choice(resources: Sequence[Resource]) -> str | None:
+    """Return the model that leaves the choice to the router, where it goes through several tiers."""
+    chooses = any(isinstance(one, LLMRouter) and one.spec.chooses for one in resources)
+    return "auto" if chooses else None
+
+
+def welcome(url: str, deployments: Sequence[str], model: str | None = None) -> list[str]:
     """Return what a user sees once all is ready: the address and a command to try it."""
     body = {
-        "model": deployments[0],
+        "model": model or deployments[0],
         "stream": True,
         "messages": [{"role": "user", "content": "Why do rivers meander?"}],
     }

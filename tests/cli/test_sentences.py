@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from headrace_api.resources import parse_manifests
 from headrace_cli.display import sentences
 from headrace_cli.files import load
 from headrace_cli.main import main
-from headrace_cli.up import remarks, welcome
+from headrace_cli.up import free_choice, remarks, welcome
 from headrace_operator.local.events import Ended
 
 EXAMPLE = str(Path(__file__).parents[2] / "examples" / "smollm2.yaml")
@@ -150,3 +151,15 @@ def test_scaling_is_said_to_be_ignored(tmp_path: Path) -> None:
     assert remark.startswith("LLMDeployment chat: scaling is for clusters")
     file.write_text(f"{head}spec: {{model: {{uri: 'file:///m'}}}}\n")
     assert remarks(load([str(file)])) == []
+
+
+@pytest.mark.parametrize(
+    ("cascade", "model"),
+    [(", cascade: {gate: {file: g.json}}", "auto"), (", cascade: {policy: pinned}", None), ("", None)],
+)
+def test_the_greeting_leaves_the_choice_to_a_router_that_chooses(cascade: str, model: str | None) -> None:
+    head = "apiVersion: serving.headrace.dev/v1alpha1, kind: LLMRouter, metadata: {name: front}"
+    spec = f"tiers: [{{name: s, deployment: a}}, {{name: l, deployment: b}}]{cascade}"
+    assert free_choice(parse_manifests(f"{{{head}, spec: {{{spec}}}}}", "x.yaml")) == model
+    (line,) = [line for line in welcome("http://127.0.0.1:1", ["a", "b"], model) if "curl" in line]
+    assert f'"model": "{model or "a"}"' in line
