@@ -49,6 +49,8 @@ def asked(url: str, params: Mapping[str, str]) -> bytes:
         raise RuntimeFailure(f"the router at {url} cannot be asked: {error}; give --url or --ledger") from error
     if answer.status_code != 200:
         raise RuntimeFailure(f"the router at {url} refuses: {_said(answer)}")
+    if "json" not in answer.headers.get("content-type", ""):
+        raise RuntimeFailure(f"what answers at {url} is no router of Headrace: it tells no costs; give its --url")
     return answer.content
 
 

@@ -33,7 +33,7 @@ def cache(facts: Facts, rates: Mapping[str, float], trace: Repeats | None, *, gi
             advice.append(found)
         elif found:
             notes.append(found)
-    return Part(TITLE, rows[:_MOST_ROWS], advice, notes)
+    return Part("cache", TITLE, rows[:_MOST_ROWS], advice, notes)
 
 
 def _without(*, given: bool) -> str:

@@ -36,7 +36,7 @@ def order(facts: Facts, seed: int, hourly: frozenset[str]) -> Part:
             advice.append(_advice(pair, saving, interval, hourly))
         else:
             notes.append(_nothing(pair, saving))
-    return Part(TITLE, rows, advice, notes)
+    return Part("tier order", TITLE, rows, advice, notes)
 
 
 def without(pair: Pair, seed: int) -> tuple[int, tuple[int, int]]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from headrace_cli.advice import thresholds
 from headrace_cli.advice.piece import Money, Row, Share
 from headrace_cli.advice.report import Report, amount, to_plain
 from headrace_router.cost.money import NANO
@@ -34,7 +33,7 @@ def _figure(report: Report) -> Figure:
 
 
 def _curves(axes: Any, report: Report) -> None:
-    rows = [row for part in report.parts if part.title == thresholds.TITLE for row in part.rows]
+    rows = [row for part in report.parts if part.topic == "threshold" for row in part.rows]
     for tiers in dict.fromkeys(str(row["tiers"]) for row in rows):
         points = sorted(_point(report, row) for row in rows if row["tiers"] == tiers and row["escalate"] != "now")
         now = next(row for row in rows if row["tiers"] == tiers and row["escalate"] == "now")

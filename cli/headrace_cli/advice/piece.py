@@ -56,6 +56,8 @@ class Advice:
 class Part:
     """What one analysis found."""
 
+    topic: Topic | None
+    """None where it is about the ledger itself."""
     title: str
     rows: Sequence[Row] = ()
     advice: Sequence[Advice] = ()

@@ -5,6 +5,7 @@ tenth more than the busiest hour. The ledger knows seconds, not queues: peaks sh
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -43,7 +44,7 @@ class Pool:
     model: str
     role: str
     busy_s: Mapping[int, float]
-    """GPU-seconds of requests by hour."""
+    """GPU-seconds of computing by hour."""
     idle_s: float
     """GPU-seconds of idling and loading."""
     idle_cost: int
@@ -71,6 +72,11 @@ class Pool:
         return max(0, math.floor(self.had - self.needed + 1e-9))
 
     @property
+    def is_short(self) -> bool:
+        """Whether it had clearly less than its busiest hour asks for."""
+        return self.needed > self.had + 0.5
+
+    @property
     def kept(self) -> int:
         """Whole GPUs that it should have, where it should not have more."""
         return self.needed if self.spare else math.ceil(self.had - 1e-9)
@@ -86,10 +92,10 @@ def pools(facts: Facts) -> Part:
     """Return what pools did, and the numbers that would have done."""
     hours = Hours.within(facts)
     if not facts.unused:
-        return Part(TITLE, notes=["The ledger has no unused time of workers, so nothing is known of pools."])
+        return Part("pools", TITLE, notes=["The ledger has no unused time of workers, so nothing is known of pools."])
     if hours.number < MIN_HOURS:
         text = f"The ledger has {hours.number} whole hours in that time, and advice on pools needs {MIN_HOURS}."
-        return Part(TITLE, notes=[text])
+        return Part("pools", TITLE, notes=[text])
     rows: list[Row] = []
     advice: list[Advice] = []
     notes: list[str] = []
@@ -103,7 +109,7 @@ def pools(facts: Facts) -> Part:
             advice.append(judged)
         else:
             notes.append(f"{model}: {judged}")
-    return Part(TITLE, rows, advice, notes)
+    return Part("pools", TITLE, rows, advice, notes)
 
 
 def pools_of(model: str, work: Sequence[Work], unused: Sequence[Unused], hours: Hours) -> list[Pool]:
@@ -116,12 +122,15 @@ def pools_of(model: str, work: Sequence[Work], unused: Sequence[Unused], hours: 
 
 
 def _pool(model: str, role: str, work: Sequence[Work], unused: Sequence[Unused], hours: Hours, *, alone: bool) -> Pool:
-    busy_s = {
-        one.hour: (one.prefill_s if alone or role == "prefill" else 0.0)
-        + (one.decode_s if alone or role != "prefill" else 0.0)
-        for one in work
-    }
-    own = [one for one in unused if (alone or one.role == role) and one.kind in ("idle", "load")]
+    busy_s: defaultdict[int, float] = defaultdict(float)
+    for each in work:
+        busy_s[each.hour] += each.prefill_s if alone or role == "prefill" else 0.0
+        busy_s[each.hour] += each.decode_s if alone or role != "prefill" else 0.0
+    ours = [one for one in unused if alone or one.role == role]
+    for one in ours:
+        # What nobody got was computed all the same.
+        busy_s[one.hour] += one.seconds if one.kind == "lost" else 0.0
+    own = [one for one in ours if one.kind != "lost"]
     return Pool(model, role, busy_s, sum(one.seconds for one in own), sum(one.cost for one in own), hours)
 
 
@@ -146,7 +155,8 @@ def _judge(found: Sequence[Pool], requests: int, spent: int) -> Advice | str:
         return f"{requests} requests in whole hours; advice on pools needs {MIN_REQUESTS}."
     saving = sum(pool.saving for pool in found)
     if not any(pool.spare for pool in found):
-        return f"no pool had a whole GPU more than its busiest hour asks for ({requests} requests)."
+        lack = "".join(f" {_short(pool)}" for pool in found if pool.is_short)
+        return f"no pool had a whole GPU more than its busiest hour asks for ({requests} requests).{lack}"
     if saving < MIN_SHARE * max(1, spent):
         return f"GPUs that were not needed cost less than {MIN_SHARE:.0%} of all ({requests} requests)."
     return _advice(found, saving, requests)
@@ -160,8 +170,7 @@ def _advice(found: Sequence[Pool], saving: int, requests: int) -> Advice:
     if len(found) == 2:
         part = math.gcd(keep["prefill"], keep["decode"])
         ratio = f", a ratio of {keep['prefill'] // part}:{keep['decode'] // part} (`scaling.ratio`)"
-    short = [pool.role for pool in found if pool.needed > pool.had + 0.5]
-    lack = f" The {short[0]} pool was short in its busiest hour: it needs more, not less." if short else ""
+    lack = "".join(f" {_short(pool)}" for pool in found if pool.is_short)
     idle = ", ".join(f"{pool.role} {_idle(pool):.0%}" for pool in found)
     return Advice(
         topic="pools",
@@ -176,6 +185,10 @@ def _advice(found: Sequence[Pool], saving: int, requests: int) -> Advice:
         ),
         requests=requests,
     )
+
+
+def _short(pool: Pool) -> str:
+    return f"The {pool.role} pool was short: its busiest hour asks for {pool.needed} GPUs, and it had {pool.had:.1f}."
 
 
 def _idle(pool: Pool) -> float:

@@ -55,7 +55,7 @@ def analyse(facts: Facts, wishes: Wishes, trace: Repeats | None, *, traced: bool
             f"The ledger's lines in that time lie within {_span(facts.span_s)}; what a day would save needs at least "
             f"{_span(MIN_SPAN_S)}."
         )
-        return Report(facts.currency, facts.span_s, facts.spent, facts.requests, [Part("Time", notes=[text])])
+        return Report(facts.currency, facts.span_s, facts.spent, facts.requests, [Part(None, "Time", notes=[text])])
     rates = per_second(facts)
     hourly = frozenset(rates)
     parts = [
@@ -66,7 +66,7 @@ def analyse(facts: Facts, wishes: Wishes, trace: Repeats | None, *, traced: bool
     ]
     if facts.is_cut:
         text = f"Of requests that went through tiers, only the newest {MOST_LINES} lines were looked at."
-        parts.append(Part("Size", notes=[text]))
+        parts.append(Part(None, "Size", notes=[text]))
     return Report(facts.currency, facts.span_s, facts.spent, facts.requests, parts)
 
 
@@ -167,7 +167,7 @@ def to_json(report: Report) -> bytes:
         "spent": _raw(report.spent),
         "requests": report.requests,
         "advice": [_piece(report, one) for one in report.advice],
-        "tables": {part.title: [_told(row) for row in part.rows] for part in report.parts if part.rows},
+        "tables": {_key(part.topic): [_told(row) for row in part.rows] for part in report.parts if part.topic},
         "notes": [note for part in report.parts for note in part.notes],
     }
     return msgspec.json.encode(told)
@@ -188,7 +188,11 @@ def _piece(report: Report, one: Advice) -> dict[str, Any]:
 
 
 def _told(row: Row) -> Mapping[str, Any]:
-    return {name.replace(" ", "_"): _value(cell) for name, cell in row.items()}
+    return {_key(name): _value(cell) for name, cell in row.items()}
+
+
+def _key(name: str) -> str:
+    return name.replace(" ", "_")
 
 
 def _value(cell: Cell) -> Any:

@@ -71,7 +71,7 @@ def thresholds(facts: Facts, wishes: Wishes, hourly: frozenset[str]) -> Part:
             notes.append(_nothing(judged, wishes.may_lose))
         else:
             advice.append(_advice(judged, best, hourly))
-    return Part(TITLE, rows, advice, notes)
+    return Part("threshold", TITLE, rows, advice, notes)
 
 
 def suggested(gains: Floats) -> list[Setting]:

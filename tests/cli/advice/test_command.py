@@ -3,6 +3,8 @@
 import asyncio
 import json
 import random
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +72,7 @@ def test_a_real_ledger_gets_advice_whose_amounts_are_its_own(
     assert status == 0
     told = json.loads(out)
     assert told["requests"] == NUM_REQUESTS
-    now, half, whole = told["tables"]["Threshold of the gate"]
+    now, half, whole = told["tables"]["threshold"]
     assert (half["escalate"], whole["escalate"]) == ("target 0.5", "target 1")
     assert half["escalated"] < now["escalated"] < whole["escalated"], "the router ran with target 0.95"
     (found,) = [one for one in told["advice"] if one["topic"] == "threshold"]
@@ -135,6 +137,25 @@ def test_what_cannot_be_advised_on_is_one_sentence(
     assert found == status
     assert said in err
     assert len(err.splitlines()) == 1
+
+
+class _Stranger(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("command", ["advise", "report"])
+def test_something_else_at_the_address_is_one_sentence(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Stranger) as server:
+        threading.Thread(target=server.serve_forever).start()
+        status = main(["cost", command, "--url", f"http://127.0.0.1:{server.server_port}"])
+        server.shutdown()
+    assert (status, "is no router of Headrace" in capsys.readouterr().err) == (1, True)
 
 
 def test_an_empty_ledger_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -57,8 +57,24 @@ def test_a_pool_that_was_short_is_named_and_not_shrunk() -> None:
         )
     )
     (found,) = part.advice
-    assert "The decode pool was short in its busiest hour" in found.risk
+    assert "The decode pool was short: its busiest hour asks for 3 GPUs, and it had 2.0." in found.risk
     assert "1 prefill and 2 decode GPUs" in found.instead
+
+
+def test_time_in_answers_that_nobody_got_was_computing_time() -> None:
+    works, unused = prefill_decode(4, 3)
+    lost = tuple(
+        Unused("chat", "small", "prefill", "lost", one.hour, 2 * float(HOUR_S), 0) for one in unused[:NUM_HOURS]
+    )
+    part = pools(facts(work=works, unused=(*unused, *lost), spent=1))
+    assert [row["would do"] for row in part.rows] == [4, 3]
+    assert [row["GPUs"] for row in part.rows] == [6.0, 3.0]
+
+
+def test_pools_that_are_only_short_are_told_without_advice() -> None:
+    part = pools(facts(work=work([3590.0] * NUM_HOURS, [0.0] * NUM_HOURS), unused=idle("prefill", [10.0] * NUM_HOURS)))
+    assert not part.advice
+    assert "The prefill pool was short: its busiest hour asks for 2 GPUs, and it had 1.0." in part.notes[0]
 
 
 def test_a_single_pool_does_both() -> None:

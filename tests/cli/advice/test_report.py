@@ -87,7 +87,7 @@ def test_text_and_json_tell_the_same() -> None:
     assert f"saves    0.00001 USD a day (95 %: {low} to {high}), 25.0% of all that was spent" in text
     assert "rests on 300 requests" in text
     assert one["risk"] in text
-    assert told["tables"]["Threshold of the gate"][0]["escalate"] == "now"
+    assert told["tables"]["threshold"][0]["escalate"] == "now"
     assert all(note in text for note in told["notes"])
 
 
