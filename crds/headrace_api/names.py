@@ -117,6 +117,8 @@ CASCADE_GAIN: Final = "headrace_cascade_gain"
 """Histogram by `tier`: the gain that the gate expected of asking the next tier; its drift is the gate's."""
 CASCADE_HELD_SECONDS: Final = "headrace_cascade_held_seconds"
 """Histogram by `tier`: from a shown answer's first token until it was shown."""
+CASCADE_AUDITS: Final = "headrace_cascade_audits"
+"""Counter by `tier` and `agreed`, `true` or `false`: shown answers that the next tier was asked for as well."""
 CASCADE_MODEL_AWAY: Final = "headrace_cascade_model_away"
 """Gauge by `model`, `gate` or `predictor`: 1 while its file cannot be used."""
 TIER_OUTCOMES: Final = ("committed", "degraded", "escalated", "failed", "late", "refused", "unneeded", "doubted")

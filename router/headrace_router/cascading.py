@@ -46,6 +46,11 @@ class Cascading:
         return gate
 
     @property
+    def audit(self) -> float:
+        """Share of shown answers that are put beside the next tier's."""
+        return self._spec.audit
+
+    @property
     def needs_text(self) -> bool:
         """Whether prompts are judged."""
         return self._predictor is not None

@@ -6,7 +6,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -25,16 +25,17 @@ from headrace_router.cost.book import Book
 from headrace_router.cost.budget import Purse, purse_of_one
 from headrace_router.cost.estimate import Terms
 from headrace_router.cost.money import to_nano
-from headrace_router.cost.tenants import ANYBODY, Tenant
+from headrace_router.cost.tenants import ANYBODY, AUDIT, Tenant
 from headrace_router.discovery.registry import Deployment, Member, Registry
 from headrace_router.discovery.worker import Worker
 from headrace_router.errors import ClientError
 from headrace_router.openai.embedding import embedding_of, read_vector
-from headrace_router.openai.peek import Peek, peek_chat, peek_completion, peek_embedding, peek_sizes, splice
+from headrace_router.openai.peek import Peek, peek_chat, peek_completion, peek_embedding, peek_sizes, splice, unstreamed
 from headrace_router.openai.verification import verification
 from headrace_router.openai.wishes import Wishes, take_wishes
 from headrace_router.placement import Placement, Placer
 from headrace_router.server.answer import JSON, Answer
+from headrace_router.server.audits import Audits
 from headrace_router.server.call import Call
 from headrace_router.server.cascade import Cascade, Plan
 from headrace_router.server.client import Client, Running
@@ -44,7 +45,7 @@ from headrace_router.server.http import Request, forwarded
 from headrace_router.server.identity import Identity, random_identity, repeatable_identity
 from headrace_router.server.inquiry import Finding
 from headrace_router.server.judges import Judge
-from headrace_router.server.leg import Step
+from headrace_router.server.leg import Leg, Step
 from headrace_router.server.pool import Pool
 from headrace_router.server.predicting import Predicting
 from headrace_router.settings import RouterSettings, read_spec
@@ -99,6 +100,7 @@ class Router:
         self.book = Book(spec, settings, loop) if spec is not None and kept else None
         cascade = None if spec is None or not spec.chooses else spec.cascade
         self.cascading = None if cascade is None else Cascading(cascade, settings.gate, settings.predictor)
+        self._audits = None if self.cascading is None else Audits(self, self.cascading.figures)
         self._tiers = Tiers([] if spec is None else [(tier.name, tier.deployment) for tier in spec.tiers])
         self._started = int(time.time())
         self._random = random.Random()  # noqa: S311 - ids and seeds need to differ, not to be secret
@@ -230,6 +232,7 @@ class Router:
             timeout_s=cascading.timeout_s,
             deadline_s=seen.wishes.deadline,
             verify=self._verify(cascading.verifier, seen),
+            audit=self._audit(cascading, seen, steps),
             strict=seen.wishes.min_quality is not None,
         )
 
@@ -243,6 +246,27 @@ class Router:
             body = splice(call.body, seed=(seen.identity.seed + sample) % 2**63)
             call = msgspec.structs.replace(call, body=body)
         return call, self._account(seen, call, f"~{tier}.{sample}" if sample else f"~{tier}")
+
+    def _audit(
+        self, cascading: Cascading, seen: "_Seen", steps: Sequence[tuple[str, str]]
+    ) -> Callable[[Leg], None] | None:
+        """Return what puts a shown answer beside the next tier's; None for most requests."""
+        audits = self._audits
+        if audits is None or audits.full or self._random.random() >= cascading.audit:
+            return None
+        following = dict(zip([name for name, _ in steps], steps[1:], strict=False))
+
+        def compare(leg: Leg) -> None:
+            tier, deployment = following[leg.step.tier]
+            if not self._serves(deployment):
+                return
+            whole = msgspec.structs.replace(seen, tenant=AUDIT, purse=None)
+            call = self._call(whole, Choice(deployment, ()))
+            call = msgspec.structs.replace(call, body=unstreamed(call.body), stream=False)
+            exact = peek_sizes(seen.request.body).indivisible
+            audits.begin((call, self._account(whole, call, f"~{tier}~audit")), leg.step.tier, leg.text, exact=exact)
+
+        return compare
 
     def _verify(self, tier: str | None, seen: "_Seen") -> Callable[[str], tuple[Call, Account | None]] | None:
         """Return what asks the verifier about an answer; None where there is none."""
@@ -364,6 +388,8 @@ class Router:
         now_s = self.now_s()
         for client in list(self.clients):
             client.sweep(now_s)
+        if self._audits is not None:
+            self._audits.sweep(now_s)
         self.pool.sweep(now_s)
 
     def _scrape(self) -> bytes:

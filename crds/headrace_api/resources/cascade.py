@@ -99,6 +99,9 @@ class Cascade(Part):
     as `min_quality`."""
     commit: Commit = Commit()
     """When streams begin to flow. Whole answers, and such with tools or a schema, are judged when they are complete."""
+    audit: float = Field(default=0, ge=0, le=1, examples=[0.01])
+    """Share of the shown answers of cheaper tiers for which the next tier is asked as well, unseen by the client; the
+    metric `headrace_cascade_audits_total` says how often the two agree. It is nobody's bill but the router's own."""
     timeout: Duration = Field(default="30s", examples=["10s"])
     """A tier without a first token after this time is passed over, where there is another tier or an answer already."""
     samples: int = Field(default=3, ge=2, le=16, examples=[3])

@@ -1,7 +1,8 @@
 """Whether several answers to one question say the same (pure).
 
 Self-consistency: Wang et al. 2022, https://arxiv.org/abs/2203.11171. Free texts are compared by their words, without an
-encoder: two agree where most words of either are in the other, and every number of either is.
+encoder: two agree where most of the longer words of either are in the other, and every number of either is. Long texts
+that differ in one decisive word pass as equal; what must be exact is better asked for by a schema.
 """
 
 import re
@@ -11,8 +12,10 @@ from typing import NamedTuple
 
 _WORD = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
-_LIKE = 0.6
+_LIKE = 0.75
 """Least F1 of two texts' words, as multisets, that agree."""
+_LONG = 4
+"""Letters of a word that says something; shorter ones are mostly grammar, and count where there are no others."""
 
 
 class Majority(NamedTuple):
@@ -52,6 +55,11 @@ def agree(one: str, other: str, *, exact: bool) -> bool:
         return True
     if exact or set(_NUMBER.findall(one)) != set(_NUMBER.findall(other)):
         return False
-    words, others = (Counter(_WORD.findall(text.casefold())) for text in (one, other))
+    words, others = _words(one), _words(other)
     shared, size = (words & others).total(), words.total() + others.total()
     return size > 0 and 2 * shared / size >= _LIKE
+
+
+def _words(text: str) -> Counter[str]:
+    words = _WORD.findall(text.casefold())
+    return Counter([word for word in words if len(word) >= _LONG] or words)

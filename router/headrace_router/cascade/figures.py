@@ -17,6 +17,7 @@ class TierFigures:
     def __init__(self) -> None:
         self.timing = Timing()
         self._answers: Counter[tuple[str, str]] = Counter()
+        self._audits: Counter[tuple[str, bool]] = Counter()
         self._held: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(_HELD_BUCKETS_S))
         self._gain: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(_GAIN_BUCKETS))
 
@@ -33,6 +34,10 @@ class TierFigures:
         """Note what the gate expected of asking the next tier."""
         self._gain[tier].observe(gain)
 
+    def audited(self, tier: str, *, agreed: bool) -> None:
+        """Note whether the next tier said what a tier's shown answer says."""
+        self._audits[tier, agreed] += 1
+
     def lines(self, away: Mapping[str, bool]) -> Iterable[str]:
         """Yield the samples.
 
@@ -43,6 +48,10 @@ class TierFigures:
         yield from _head(name, "counter", "What became of the tiers' answers.")
         for tier, outcome in sorted(self._answers):
             yield f'{name}{{tier="{tier}",outcome="{outcome}"}} {self._answers[tier, outcome]}'
+        name = f"{names.CASCADE_AUDITS}_total"
+        yield from _head(name, "counter", "Shown answers that the next tier was asked for too, and whether it agreed.")
+        for (tier, agreed), count in sorted(self._audits.items()):
+            yield f'{name}{{tier="{tier}",agreed="{str(agreed).lower()}"}} {count}'
         for name, text, histograms in (
             (names.CASCADE_HELD_SECONDS, "From a shown answer's first token until it was shown.", self._held),
             (names.CASCADE_GAIN, "Gain that the gate expected of asking the next tier.", self._gain),

@@ -33,6 +33,8 @@ class Tenant:
     """Whether it may read everybody's costs."""
 
 
+AUDIT = Tenant("audit", "none", "none")
+"""On whose account the router asks for its own sake."""
 ANYBODY = Tenant("anybody", "none", "none", admin=True)
 """Who sends requests where no keys are asked for."""
 

@@ -150,6 +150,11 @@ def _plain(content: bytes) -> str:
     return found if isinstance(found, str) else ""
 
 
+def unstreamed(body: bytes) -> bytes:
+    """Return the JSON object `body` with the wish for a whole answer as its last fields."""
+    return b'%b,"stream":false,"stream_options":null}' % body.rstrip(b" \t\r\n")[:-1]
+
+
 def _decode(decoder: Callable[[bytes], _Request], body: bytes) -> _Request:
     try:
         return decoder(body)

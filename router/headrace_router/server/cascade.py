@@ -43,6 +43,8 @@ class Plan(msgspec.Struct, frozen=True):
     """So long after its start the best answer so far is shown, whatever the gate says of it."""
     verify: Callable[[str], tuple[Call, Account | None]] | None = None
     """Return a question to the verifier about an answer, and its account; raise ClientError."""
+    audit: Callable[[Leg], None] | None = None
+    """Told of the answer that was shown, at its end, where it shall be put beside the next tier's."""
     strict: bool = False
     """Whether an error is better than an answer that the gate doubts."""
 
@@ -93,7 +95,7 @@ class Cascade:
         self._started_s = hub.now_s()
         self.answer = answer
         self.prompt_bytes = plan.prompt_bytes
-        self.reads = plan.judge.reads
+        self.reads = plan.judge.reads or plan.audit is not None
 
     def start(self) -> None:
         """Ask the first tier; and the second at the same time, where there is no time to ask it after the first."""
@@ -235,6 +237,8 @@ class Cascade:
         if self._inquiry is not None:
             self._inquiry.cancel()
         leg.choose(self._head())
+        if leg.complete:
+            self._look_back(leg)
         if self._paused:
             leg.exchange.pause()
         self._settle()
@@ -262,9 +266,17 @@ class Cascade:
         if self._chosen is None:
             self.review()
         elif leg is self._chosen:
-            if leg.step is not self._plan.steps[-1] and self._plan.judge.doubts(leg):
-                self._figures.count(leg.step.tier, "doubted")
+            self._look_back(leg)
             self._settle()
+
+    def _look_back(self, leg: Leg) -> None:
+        """Learn from an answer that is shown and complete."""
+        if leg.step is self._plan.steps[-1]:
+            return
+        if self._plan.judge.doubts(leg):
+            self._figures.count(leg.step.tier, "doubted")
+        if self._plan.audit is not None and not self._degraded:
+            self._plan.audit(leg)
 
     def billed(self, bill: Bill | None) -> None:
         """Keep what another leg cost; the chosen one's end may have waited for it."""

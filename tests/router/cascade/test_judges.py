@@ -30,6 +30,10 @@ ASK = {"policy": "ask", "verifier": "large"}
         ('{"a": 1}', '{"a":1}', True, True),
         ("The capital is Paris.", "The capital of France is Paris.", True, False),
         ("Paris", "London", False, False),
+        ("It is Paris.", "It is London.", False, False),
+        ("The capital is Paris.", "The capital is London.", False, False),
+        ("yes", "no", False, False),
+        ("It is so.", "it is so", True, False),
         ("It is 12.", "It is 13.", False, False),
         ("It has 3 legs", "It has three legs", False, False),
         ("", "", True, True),
@@ -177,5 +181,45 @@ def test_without_the_verifiers_reply_the_resource_says_what_happens(tmp_path: Pa
             assert reply.headers["x-headrace-tier"] == tier
             assert said(reply.body, stream=False) == "small"
             assert ("x-headrace-degraded" in reply.headers) is (away == "escalate")
+
+    run(main())
+
+
+# --- audits --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(("text", "agreed"), [("It is Paris.", "true"), ("It is London.", "false")])
+def test_an_audited_answer_is_put_beside_the_next_tiers_at_nobodys_cost(
+    tmp_path: Path,
+    text: str,
+    agreed: str,
+    stream: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path, {"audit": 1}, priced=True) as (it, small, large):
+            small.says = lambda _: "It is Paris."
+            large.says = lambda _: text
+            reply = await it.ask(auto("anne", stream=stream))
+            assert (reply.status, reply.headers["x-headrace-tier"]) == (200, "small")
+            assert said(reply.body, stream=stream) == "It is Paris."
+            await until(lambda: len(lines(tmp_path)) == 2, "the audit's line")
+            assert large.seen[0].fields["stream"] is False
+            assert await it.metric(f'headrace_cascade_audits_total{{tier="small",agreed="{agreed}"}}') == 1
+            billed = {line["key"]: (line["tier"], line["kind"]) for line in lines(tmp_path)}
+            assert billed == {"anne": ("small", "request"), "audit": ("large", "tried")}
+
+    run(main())
+
+
+def test_an_answer_of_the_last_tier_is_not_audited_nor_is_anything_unless_asked_for(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path, {"audit": 1}) as (it, small, large):
+            small.logprob = -3.0
+            await it.ask(auto())
+            assert (len(small.seen), len(large.seen)) == (1, 1)
+        async with ladder(tmp_path) as (it, small, large):
+            await it.ask(auto())
+            assert (len(small.seen), len(large.seen)) == (1, 0)
 
     run(main())
