@@ -65,8 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     become_reaper()
     if given.head:
         places = {HEAD: 1.0, **({RANKS: float(given.ranks)} if given.ranks else {})}
-        free = str(_free_port(given.address))
-        where = ("--head", "--port", str(given.port), "--include-dashboard", "false", "--ray-client-server-port", free)
+        where = ("--head", "--port", str(given.port), "--include-dashboard", "false", *_client_port(given.address))
         return _run(where, given.address, places, lifeline=sys.stdin.fileno())
     if not _await_head(given.join, given.port, given.wait):
         logger.error("no head of the group at %s port %d within %g s", given.join, given.port, given.wait)
@@ -163,6 +162,18 @@ def _clear() -> None:
 def _own_log() -> str:
     """Return a name by which processes below this one can open its standard error."""
     return f"/proc/{os.getpid()}/fd/2"
+
+
+def _client_port(host: str) -> tuple[str, ...]:
+    """Return the option that keeps Ray's server for clients, which nobody asks for, from a port that may be taken.
+
+    It starts wherever its packages are installed, and Ray refuses the option where they are not.
+    """
+    try:
+        import grpc  # noqa: F401, PLC0415 - by its presence Ray decides
+    except ImportError:
+        return ()
+    return "--ray-client-server-port", str(_free_port(host))
 
 
 def _free_port(host: str) -> int:
