@@ -1,14 +1,11 @@
 """The router: ties discovery, placement and the data path together, and answers what needs no worker."""
 
 import asyncio
-import functools
 import logging
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
-
-import msgspec
+from collections.abc import Callable
 
 from headrace_api.names import HEADER_IDEMPOTENCY_KEY, HEADER_REQUEST_ID, HEADER_TIER
 from headrace_router.admin.costs import Page, parse_query
@@ -22,33 +19,27 @@ from headrace_router.choose.score import Costs
 from headrace_router.choose.tier import Choice, Tiers
 from headrace_router.cost.account import Account
 from headrace_router.cost.book import Book
-from headrace_router.cost.budget import Purse, purse_of_one
+from headrace_router.cost.budget import purse_of_one
 from headrace_router.cost.estimate import Terms
 from headrace_router.cost.money import to_nano
-from headrace_router.cost.tenants import ANYBODY, AUDIT, Tenant
+from headrace_router.cost.tenants import ANYBODY, Tenant
 from headrace_router.discovery.registry import Deployment, Member, Registry
 from headrace_router.discovery.worker import Worker
 from headrace_router.errors import ClientError
-from headrace_router.openai.embedding import embedding_of, read_vector
-from headrace_router.openai.peek import Peek, peek_chat, peek_completion, peek_embedding, peek_sizes, splice, unstreamed
-from headrace_router.openai.verification import verification
-from headrace_router.openai.wishes import Wishes, take_wishes
+from headrace_router.openai.peek import PEEKS, Peek, peek_sizes, splice
+from headrace_router.openai.wishes import take_wishes
 from headrace_router.placement import Placement, Placer
+from headrace_router.seen import Seen
 from headrace_router.server.answer import JSON, Answer
-from headrace_router.server.audits import Audits
 from headrace_router.server.call import Call
-from headrace_router.server.cascade import Cascade, Plan
 from headrace_router.server.client import Client, Running
 from headrace_router.server.exchange import Exchange
 from headrace_router.server.hold import Hold
 from headrace_router.server.http import Request, forwarded
 from headrace_router.server.identity import Identity, random_identity, repeatable_identity
-from headrace_router.server.inquiry import Finding
-from headrace_router.server.judges import Judge
-from headrace_router.server.leg import Leg, Step
 from headrace_router.server.pool import Pool
-from headrace_router.server.predicting import Predicting
 from headrace_router.settings import RouterSettings, read_spec
+from headrace_router.tiering import Tiering
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +48,6 @@ _TIER = f"{HEADER_TIER}: %b\r\n".encode()
 _KEY = HEADER_IDEMPOTENCY_KEY.encode()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _EMBEDDINGS = b"/v1/embeddings"
-_PEEKS: dict[bytes, Callable[[bytes], Peek]] = {
-    b"/v1/chat/completions": peek_chat,
-    b"/v1/completions": peek_completion,
-    _EMBEDDINGS: peek_embedding,
-}
 _FIELDS = {405: b"allow: POST\r\n", 401: b"www-authenticate: Bearer\r\n"}
 _TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 _MODELS = b"/v1/models"
@@ -100,10 +86,10 @@ class Router:
         self.book = Book(spec, settings, loop) if spec is not None and kept else None
         cascade = None if spec is None or not spec.chooses else spec.cascade
         self.cascading = None if cascade is None else Cascading(cascade, settings.gate, settings.predictor)
-        self._audits = None if self.cascading is None else Audits(self, self.cascading.figures)
-        self._tiers = Tiers([] if spec is None else [(tier.name, tier.deployment) for tier in spec.tiers])
+        self.tiers = Tiers([] if spec is None else [(tier.name, tier.deployment) for tier in spec.tiers])
         self._started = int(time.time())
         self._random = random.Random()  # noqa: S311 - ids and seeds need to differ, not to be secret
+        self._tiering = None if self.cascading is None else Tiering(self, self.cascading, self._random)
 
     # --- requests -----------------------------------------------------------------------------------------
 
@@ -116,16 +102,16 @@ class Router:
             if _KEY in request.own:
                 who = _authorization(request) if tenant is ANYBODY else tenant.key.encode()
                 identity = repeatable_identity(who, request.own[_KEY], request.path, request.body)
-            peek = _PEEKS.get(request.path)
+            peek = PEEKS.get(request.path)
             if peek is None:
                 return self._serve_own(answer, identity.request_id, tenant)
             if request.method != b"POST":
                 raise _not_allowed(request)
             seen = self._look(request, peek, identity, tenant)
-            if self.cascading is not None and self._leaves_open(seen):
-                return self._climb(self.cascading, answer, seen)
-            call = self._call(seen, self._choose(seen.peek.model))
-            account = self._account(seen, call)
+            if self._tiering is not None and self._leaves_open(seen):
+                return self._tiering.start(answer, seen)
+            call = self.call(seen, self.choose(seen.peek.model))
+            account = self.account(seen, call)
         except ClientError as error:
             self.metrics.refused(error.status)
             allow = _FIELDS.get(error.status, b"")
@@ -157,11 +143,11 @@ class Router:
             return Page(self._ledger(tenant), parse_query(request.query), answer, fields)
         elif path == _MODELS:
             answer.whole(
-                200, JSON + fields, model_list({*self.registry.deployments, *self._tiers.names()}, self._started)
+                200, JSON + fields, model_list({*self.registry.deployments, *self.tiers.names()}, self._started)
             )
         else:
             name = path[len(_MODELS) + 1 :].decode("utf-8", "replace")
-            self._deployment(self._choose(name).deployment)
+            self._deployment(self.choose(name).deployment)
             answer.whole(200, JSON + fields, model_card(name, self._started))
         return None
 
@@ -182,106 +168,23 @@ class Router:
             return ANYBODY
         return book.tenant(_authorization(request))
 
-    def _look(self, request: Request, peek: Callable[[bytes], Peek], identity: Identity, tenant: Tenant) -> "_Seen":
+    def _look(self, request: Request, peek: Callable[[bytes], Peek], identity: Identity, tenant: Tenant) -> Seen:
         """Return what is known of a request, with its wishes taken out of its body; raise ClientError."""
         seen = peek(request.body)
-        if not self._tiers.names():
-            return _Seen(request, seen, identity, tenant)
+        if not self.tiers.names():
+            return Seen(request, seen, identity, tenant)
         wishes, request.body = take_wishes(request.own, request.body)
         most = wishes.max_cost
         purse = None if most is None else purse_of_one(identity.request_id.decode(), to_nano(most))
-        return _Seen(request, seen, identity, tenant, wishes, purse)
+        return Seen(request, seen, identity, tenant, wishes, purse)
 
-    def _leaves_open(self, seen: "_Seen") -> bool:
+    def _leaves_open(self, seen: Seen) -> bool:
         """Whether a request goes through the tiers."""
         model = seen.peek.model
         generates = seen.request.path != _EMBEDDINGS
-        return generates and model not in self.registry.deployments and self._tiers.free(model)
+        return generates and model not in self.registry.deployments and self.tiers.free(model)
 
-    def _climb(self, cascading: Cascading, answer: Answer, seen: "_Seen") -> Running:
-        """Send a request through the tiers; where its prompt is judged, its embedding is asked for first."""
-        judge = cascading.judge(seen.wishes, indivisible=peek_sizes(seen.request.body).indivisible)
-        question = seen.peek.question() if cascading.needs_text else ""
-
-        def made(finding: Finding | None) -> Cascade:
-            vector = None if finding is None else read_vector(finding.body)
-            hard = bool(question) and cascading.hard(question, vector, seen.wishes)
-            return Cascade(self, answer, self._plan(cascading, seen, judge, hard=hard), cascading.figures)
-
-        encoder = cascading.encoder
-        running: Running
-        if question and encoder is not None and self._serves(encoder):
-            asked = embedding_of(question)
-            own = _Seen(asked, peek_embedding(asked.body), seen.identity, seen.tenant)
-            running = first = Predicting(self, (self._call(own, Choice(encoder, ())), None), made)
-            first.start()
-        else:
-            running = cascade = made(None)
-            cascade.start()
-        return running
-
-    def _plan(self, cascading: Cascading, seen: "_Seen", judge: Judge, *, hard: bool) -> Plan:
-        passed, steps = self._tiers.ladder(self._serves)
-        if hard and len(steps) > 1:
-            passed, steps = (*passed, steps[0][0]), steps[1:]
-        return Plan(
-            steps=[Step(name, functools.partial(self._step, seen, name, deployment)) for name, deployment in steps],
-            passed=passed,
-            judge=judge,
-            prompt_bytes=len(seen.peek.text()),
-            timeout_s=cascading.timeout_s,
-            deadline_s=seen.wishes.deadline,
-            verify=self._verify(cascading.verifier, seen),
-            audit=self._audit(cascading, seen, steps),
-            strict=seen.wishes.min_quality is not None,
-        )
-
-    def _step(self, seen: "_Seen", tier: str, deployment: str, sample: int) -> tuple[Call, Account | None]:
-        """Return a request as it goes to one of several tiers, and its account there; raise ClientError.
-
-        Each sample of a tier has a seed of its own, whatever the client's.
-        """
-        call = self._call(seen, Choice(deployment, ()))
-        if sample:
-            body = splice(call.body, seed=(seen.identity.seed + sample) % 2**63)
-            call = msgspec.structs.replace(call, body=body)
-        return call, self._account(seen, call, f"~{tier}.{sample}" if sample else f"~{tier}")
-
-    def _audit(
-        self, cascading: Cascading, seen: "_Seen", steps: Sequence[tuple[str, str]]
-    ) -> Callable[[Leg], None] | None:
-        """Return what puts a shown answer beside the next tier's; None for most requests."""
-        audits = self._audits
-        if audits is None or audits.full or self._random.random() >= cascading.audit:
-            return None
-        following = dict(zip([name for name, _ in steps], steps[1:], strict=False))
-
-        def compare(leg: Leg) -> None:
-            tier, deployment = following[leg.step.tier]
-            if not self._serves(deployment):
-                return
-            whole = msgspec.structs.replace(seen, tenant=AUDIT, purse=None)
-            call = self._call(whole, Choice(deployment, ()))
-            call = msgspec.structs.replace(call, body=unstreamed(call.body), stream=False)
-            exact = peek_sizes(seen.request.body).indivisible
-            audits.begin((call, self._account(whole, call, f"~{tier}~audit")), leg.step.tier, leg.text, exact=exact)
-
-        return compare
-
-    def _verify(self, tier: str | None, seen: "_Seen") -> Callable[[str], tuple[Call, Account | None]] | None:
-        """Return what asks the verifier about an answer; None where there is none."""
-        if tier is None:
-            return None
-
-        def ask(answer: str) -> tuple[Call, Account | None]:
-            question = verification(seen.request.path, seen.peek.question(), answer)
-            own = _Seen(question, _PEEKS[question.path](question.body), seen.identity, seen.tenant, purse=seen.purse)
-            call = self._call(own, self._choose(tier))
-            return call, self._account(own, call, f"~{tier}~verify")
-
-        return ask
-
-    def _account(self, seen: "_Seen", call: Call, suffix: str = "") -> Account | None:
+    def account(self, seen: Seen, call: Call, suffix: str = "") -> Account | None:
         """Return the account of a request, one of several where it has a suffix; None where nobody counts."""
         if self.book is None:
             return None
@@ -290,7 +193,8 @@ class Router:
         names = (call.entry_id.decode() + suffix, call.request_id.decode())
         return self.book.open(seen.tenant, call.model, terms, names)
 
-    def _call(self, seen: "_Seen", choice: Choice) -> Call:
+    def call(self, seen: Seen, choice: Choice) -> Call:
+        """Return a request as it goes to a deployment; raise ClientError where there is none."""
         request, peek, identity = seen.request, seen.peek, seen.identity
         model, deployment = choice.deployment, self._deployment(choice.deployment)
         hashes: tuple[int, ...] = ()
@@ -316,17 +220,18 @@ class Router:
             told=_TIER % ",".join(choice.tried).encode() if choice.tried else b"",
         )
 
-    def _choose(self, model: str | None) -> Choice:
+    def choose(self, model: str | None) -> Choice:
         """Return where a request goes; a name that nobody knows is judged by `_deployment`."""
         if model is None:
             self._deployment(None)
             raise AssertionError("a request without a model was served")
         known = self.registry.deployments
-        if model in known and not self._tiers.has(model):
+        if model in known and not self.tiers.has(model):
             return Choice(model, ())
-        return self._tiers.choose(model, self._serves) or Choice(model, ())
+        return self.tiers.choose(model, self.serves) or Choice(model, ())
 
-    def _serves(self, model: str) -> bool:
+    def serves(self, model: str) -> bool:
+        """Whether a deployment has a worker that can be chosen now."""
         deployment = self.registry.deployments.get(model)
         now_s = self.now_s()
         return deployment is not None and any(one.breaker.closed(now_s) for one in deployment.decoders)
@@ -339,7 +244,7 @@ class Router:
             text = "No model is served yet: discovery lists no worker. Try again later."
             raise ClientError(text, status=503, code="no_model", retry_after_s=1)
         said = "The request names no model" if model is None else f"The model {model!r} does not exist"
-        names = dict.fromkeys((*sorted(known), *self._tiers.names()))
+        names = dict.fromkeys((*sorted(known), *self.tiers.names()))
         text = f"{said}; this router serves: {', '.join(names)}."
         raise ClientError(text, status=404, param="model", code="model_not_found")
 
@@ -388,8 +293,8 @@ class Router:
         now_s = self.now_s()
         for client in list(self.clients):
             client.sweep(now_s)
-        if self._audits is not None:
-            self._audits.sweep(now_s)
+        if self._tiering is not None:
+            self._tiering.sweep(now_s)
         self.pool.sweep(now_s)
 
     def _scrape(self) -> bytes:
@@ -413,18 +318,6 @@ class Router:
                 key = (model, member.worker.role)
                 counts[key] = counts.get(key, 0) + member.breaker.closed(now_s)
         return counts
-
-
-class _Seen(msgspec.Struct, frozen=True):
-    """A request, as far as it is known before it goes anywhere."""
-
-    request: Request
-    peek: Peek
-    identity: Identity
-    tenant: Tenant
-    wishes: Wishes = Wishes()
-    purse: Purse | None = None
-    """What it may cost at most, over all tiers."""
 
 
 def _not_allowed(request: Request) -> ClientError:

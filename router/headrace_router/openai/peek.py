@@ -1,8 +1,8 @@
 """Reading of a request what routing needs: model, stream, seed and the text that the prefix index hashes."""
 
 import re
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -166,3 +166,11 @@ def _decode(decoder: Callable[[bytes], _Request], body: bytes) -> _Request:
         raise ClientError(f"The request body is not valid JSON: {error}.", code="invalid_json") from error
     except RecursionError as error:
         raise ClientError("The request body is nested too deeply.", code="invalid_json") from error
+
+
+PEEKS: Final[Mapping[bytes, Callable[[bytes], Peek]]] = {
+    b"/v1/chat/completions": peek_chat,
+    b"/v1/completions": peek_completion,
+    b"/v1/embeddings": peek_embedding,
+}
+"""How a request is read, by its path."""

@@ -271,11 +271,11 @@ class Cascade:
 
     def _look_back(self, leg: Leg) -> None:
         """Learn from an answer that is shown and complete."""
-        if leg.step is self._plan.steps[-1]:
+        if leg.failed or self._degraded or leg.step is self._plan.steps[-1]:
             return
         if self._plan.judge.doubts(leg):
             self._figures.count(leg.step.tier, "doubted")
-        if self._plan.audit is not None and not self._degraded:
+        if self._plan.audit is not None:
             self._plan.audit(leg)
 
     def billed(self, bill: Bill | None) -> None:
