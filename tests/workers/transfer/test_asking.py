@@ -8,7 +8,7 @@ from typing import TypeVar
 import pytest
 import zmq
 
-from headrace_api.handoff import Abort, Aborted, Admit, Attempt, Grant, Hello, Layout, Message, Welcome, decode, encode
+from headrace_api.handoff import Abort, Aborted, Admit, Attempt, Grant, Hello, Layout, Message, decode, encode
 from headrace_api.sampling import Sampling
 from headrace_worker.messages import PrefillPeer
 from headrace_worker.transfer import events
@@ -17,6 +17,8 @@ from headrace_worker.transfer.identity import Identity
 from headrace_worker.transfer.transport import Notification
 
 DEADLINE_S = 30.0
+SILENCE_S = 60.0
+"""Passes only where a test lets it."""
 M = TypeVar("M", bound=Message)
 E = TypeVar("E", bound=events.Event)
 MEMORY = ctypes.create_string_buffer(4096)
@@ -32,8 +34,15 @@ class Pair:
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.events: list[events.Event] = []
+        self.later_s = 0.0
+        """By how much the side's clock is ahead."""
         self.side = DecodeSide(
-            context, identity("d", "d1"), secret="", silence_s=DEADLINE_S, emit=self.events.append, clock=time.monotonic
+            context,
+            identity("d", "d1"),
+            secret="",
+            silence_s=SILENCE_S,
+            emit=self.events.append,
+            clock=lambda: time.monotonic() + self.later_s,
         )
         self.socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self.socket.linger = 0
@@ -70,12 +79,18 @@ class Pair:
         """Run an attempt up to its grant."""
         self.side.ask(self.peer, Attempt(attempt, (1,), (), 0, Sampling(max_tokens=1), 0, 10.0))
         self.hear(Hello)
-        welcome = identity("p", "p1").welcome()
-        assert isinstance(welcome, Welcome)
-        self.say(welcome)
+        self.welcome()
         self.hear(Attempt)
         self.side.grant("p1", Grant(attempt, 0, (0,), 20.0))
         self.hear(Grant)
+
+    def welcome(self) -> None:
+        self.say(identity("p", "p1").welcome())
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass on the decode worker's side."""
+        self.later_s += seconds
+        self.side.tick()
 
     def admit(self, attempt: str) -> None:
         """Bring the notification that everything has been written."""
@@ -115,4 +130,19 @@ def test_an_abort_after_the_admission_is_answered_without_the_prefill_worker(pai
     pair.grant("a")
     pair.admit("a")
     pair.side.abort("p1", "a")
+    assert pair.expect(events.Aborted) == events.Aborted("a", "p1")
+
+
+def test_a_handshake_for_an_abort_may_take_several_times_as_long(pair: Pair) -> None:
+    pair.grant("a")
+    pair.side.abort("p1", "a")
+    pair.hear(Abort)
+    pair.wait(SILENCE_S + 1)
+    pair.expect(events.Lost)
+    pair.wait(2)
+    pair.hear(Hello)
+    pair.wait(3 * SILENCE_S)
+    pair.welcome()
+    pair.hear(Abort)
+    pair.say(Aborted("a"))
     assert pair.expect(events.Aborted) == events.Aborted("a", "p1")

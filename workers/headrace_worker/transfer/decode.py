@@ -22,6 +22,8 @@ from headrace_worker.transfer.transport import Notification
 logger = logging.getLogger(__name__)
 _REPEAT_S = 1.0
 """How often an unanswered abort is sent again, and a broken link with such aborts connects again."""
+_PATIENCE = 5
+"""So many times as long as usual may a handshake take that no request waits for."""
 _QUIET_S = 15.0
 """A link that brought nothing for this long (prefill workers speak every 5 s) is taken for broken."""
 
@@ -216,8 +218,8 @@ class DecodeSide:
         now = self._clock()
         for link in list(self._links.values()):
             match link.phase:
-                case Phase.GREETING if now > link.since_s + self._silence_s:
-                    self._break(link, f"it did not answer a hello within {self._silence_s:g} s")
+                case Phase.GREETING if now > link.since_s + self._greeting_s(link):
+                    self._break(link, f"it did not answer a hello within {self._greeting_s(link):g} s")
                 case Phase.OPEN if now > link.heard_s + self._quiet_s(link):
                     self._break(link, "it has been silent")
                 case Phase.OPEN if link.aborting and now > link.aborted_s + _REPEAT_S:
@@ -232,6 +234,13 @@ class DecodeSide:
         for link in self._links.values():
             link.disconnect(self._clock())
         self._links.clear()
+
+    def _greeting_s(self, link: Link) -> float:
+        """Return how long a handshake may take: more where it is for aborts, which nothing but an answer ends.
+
+        A handshake is several round trips; on a bad day each try may be just too short, and so may the next.
+        """
+        return _PATIENCE * self._silence_s if link.aborting else self._silence_s
 
     def _quiet_s(self, link: Link) -> float:
         """Return how long the link may bring nothing: less when the answer to an abort is overdue."""
