@@ -18,6 +18,8 @@ from headrace_api import names
 ANSWER_S = 420.0
 """Above every deadline of the router: what takes longer is lost."""
 ABSENT_S = 0.1
+DYING_S = 2.0
+"""A connection made so soon after the router was killed may still have been taken by the dying process."""
 
 
 class RefusedError(Exception):
@@ -66,7 +68,7 @@ class Load:
 
     def __init__(self, url: str, known: Sequence[Known], seed: int, journal: Journal) -> None:
         self.tally = Tally()
-        self.router_killed_s = -1.0
+        self.router_killed_s = -DYING_S
         """When the router was killed last, in seconds of the journal."""
         self.sent = 0
         self._url = f"{url}/v1/completions"
@@ -128,7 +130,7 @@ class Load:
             tally.refused[str(error)] += 1
             self._journal.note("soak", f"request {number} was refused: {error}")
         except CutError as error:
-            if self.router_killed_s >= began_s:
+            if self.router_killed_s + DYING_S >= began_s:
                 tally.cut_with_router += 1
             else:
                 self._fault(number, f"was cut without a reason: {error!r}")

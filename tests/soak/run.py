@@ -69,14 +69,21 @@ class Soak:
         self.journal = Journal()
         self._service = service
         self._tell = tell
+        self._told = 0
+        """Faults that the terminal has seen."""
         self._settled_s = min(SETTLED_S, SETTLED_SHARE * seconds)
         self._load = Load(service.url, known, seed, self.journal)
         self._watch = Watch(service)
         dice = random.Random(seed)
         spared = {f"{answers.MODEL}-{role}-{dice.randrange(2)}" for role in ("prefill", "decode")}
         self._chaos = Chaos(
-            service, self._load, self.journal, spared=frozenset(spared), spared_from_s=self._settled_s - SAMPLE_S
+            service, self._load, self.journal, spared=frozenset(spared), spared_from_s=self._settled_s / 2
         )
+
+    @property
+    def memory(self) -> set[str]:
+        """Names of the shared memory that the service has used."""
+        return self._watch.memory
 
     async def run(self) -> None:
         """Warm up, disturb, let it recover, and judge."""
@@ -86,7 +93,11 @@ class Soak:
         began_s = self.journal.now_s
         async with self._watching():
             load = asyncio.create_task(self._load.run(CLIENTS))
-            await self._chaos.deal(plan(self.verdict.seed, self.verdict.seconds))
+            blows = asyncio.create_task(self._chaos.deal(plan(self.verdict.seed, self.verdict.seconds)))
+            await asyncio.wait((load, blows), return_when=asyncio.FIRST_COMPLETED)
+            if load.done():
+                load.result()  # an error of ours: clients end when they are told to
+            await blows
             await asyncio.sleep(max(0.0, began_s + self.verdict.seconds - self.journal.now_s))
             self._load.close()
             await load
@@ -119,11 +130,18 @@ class Soak:
         told_s = 0.0
         while not ended.is_set():
             await asyncio.to_thread(self._watch.sample, self.journal.now_s)
+            self._tell_faults()
             if self.journal.now_s >= told_s + TOLD_S:
                 told_s = self.journal.now_s
                 self._tell(self._progress())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), SAMPLE_S)
+
+    def _tell_faults(self) -> None:
+        faults = self._load.tally.faults + self._watch.faults
+        for fault in faults[self._told :]:
+            self._tell(fault)
+        self._told = len(faults)
 
     def _progress(self) -> str:
         tally, dealt = self._load.tally, self._chaos.dealt
@@ -190,17 +208,21 @@ def soak(seed: int, seconds: float, tell: Callable[[str], None]) -> Verdict:
                 asyncio.run(run.run())
             finally:
                 run.verdict.last = f"{run.journal.told()}\n\n{service.last_lines()}"
-            run.verdict.faults += _ended(service)
+            run.verdict.faults += _ended(service, run.memory)
         finally:
             service.kill()
     return run.verdict
 
 
-def _ended(service: Service) -> list[str]:
-    """End the service and return what is wrong with its end and with what it leaves."""
+def _ended(service: Service, memory: set[str]) -> list[str]:
+    """End the service and return what is wrong with its end and with what it leaves.
+
+    Of shared memory that appeared meanwhile only what its processes had mapped is theirs; the machine may do other
+    things during ten minutes.
+    """
     code = service.stop()
     faults = [f"`headrace up` ended with {code}"] if code else []
-    faults += [f"left behind: {what}" for what in service.leftovers()]
+    faults += [f"left behind: {what}" for what in service.leftovers() if what in memory or "/" not in what]
     said = service.log.read_text(errors="replace")
     if "Traceback" in said:
         faults.append("a process failed with a traceback:\n" + said[said.index("Traceback") :][:3000])

@@ -43,6 +43,8 @@ class Watch:
 
     def __init__(self, service: Service) -> None:
         self.faults: list[str] = []
+        self.memory: set[str] = set()
+        """Shared memory that one of the processes has had mapped: names of files."""
         self._service = service
         self._lives: dict[int, Life] = {}
         self._preemptions: dict[str, float] = {}
@@ -66,6 +68,7 @@ class Watch:
                 if life is None or not life.process.is_running():
                     life = self._lives[pid] = Life(name, psutil.Process(pid))
                 life.samples.append((now_s, life.process.memory_info().rss))
+                self.memory |= _mapped(pid)
         for worker in self._service.workers():
             with contextlib.suppress(httpx.HTTPError):
                 self._look(worker)
@@ -123,6 +126,13 @@ def read(url: str) -> dict[tuple[str, str], float]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def _mapped(pid: int) -> set[str]:
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+        return {line.split(maxsplit=5)[5] for line in lines if "/dev/shm/" in line}
+    return set()
 
 
 def _descriptors(process: psutil.Process) -> Counter[str]:

@@ -37,7 +37,8 @@ class Answer:
 
     async def _parts(self) -> AsyncIterator[bytes]:
         if self.headers.get("transfer-encoding") != "chunked":
-            yield await self._reader.readexactly(int(self.headers["content-length"]))
+            length = self.headers.get("content-length")
+            yield await (self._reader.read() if length is None else self._reader.readexactly(int(length)))
             return
         while (size := int(await self._reader.readuntil(b"\r\n"), 16)) > 0:
             yield (await self._reader.readexactly(size + 2))[:-2]
@@ -55,14 +56,19 @@ async def post(url: str, body: dict[str, Any]) -> AsyncIterator[Answer]:
     target = urlsplit(url)
     content = json.dumps(body).encode()
     head = f"POST {target.path} HTTP/1.1\r\nhost: {target.netloc}\r\ncontent-length: {len(content)}\r\n"
-    reader, writer = await asyncio.open_connection(target.hostname, target.port)
+    try:
+        reader, writer = await asyncio.open_connection(target.hostname, target.port)
+    except ConnectionRefusedError:
+        raise
+    except OSError as error:
+        raise CutError(f"no connection: {error!r}") from error
     try:
         writer.write(head.encode() + b"content-type: application/json\r\nconnection: close\r\n\r\n" + content)
         await writer.drain()
         status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         pairs = (line.split(":", 1) for line in lines if line)
         yield Answer(int(status.split()[1]), {name.lower(): value.strip() for name, value in pairs}, reader)
-    except (asyncio.IncompleteReadError, ConnectionError) as error:
+    except (asyncio.IncompleteReadError, OSError) as error:
         raise CutError(repr(error)) from error
     finally:
         writer.close()
