@@ -68,9 +68,11 @@ class Client:
 
     def _ask(self, number: int, answer: dict[str, Any]) -> None:
         options, place = self._options, urlsplit(self._options.url)
+        text = prompt(number, options.words)
+        asked = {"prompt": text} if options.plain else {"messages": [{"role": "user", "content": text}]}
         body = {
             "model": options.model,
-            "messages": [{"role": "user", "content": prompt(number, options.words)}],
+            **asked,
             "max_tokens": options.tokens,
             "temperature": 0,
             "stream": True,
@@ -80,7 +82,8 @@ class Client:
             headers = {"content-type": "application/json"}
             if options.repeats:
                 headers["idempotency-key"] = f"story-{number}"
-            connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+            target = "/v1/completions" if options.plain else "/v1/chat/completions"
+            connection.request("POST", target, json.dumps(body), headers)
             response = connection.getresponse()
             answer["status"] = response.status
             answer["ids"].append(response.getheader("x-request-id"))
@@ -107,7 +110,7 @@ class Client:
                 answer["error"] = json.dumps(event["error"])
                 break
             choice = event["choices"][0]
-            if text := choice["delta"].get("content"):
+            if text := choice.get("delta", {}).get("content") or choice.get("text"):
                 if not pieces:
                     self._say(event="first", number=number, at=time.time())
                 pieces.append(text)
@@ -136,6 +139,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--words", type=int, default=40)
+    parser.add_argument("--plain", type=int, default=0, help="1: send no chat, for a model without a template")
     parser.add_argument(
         "--repeats", type=int, default=0, help="how often a request without a whole answer is sent again"
     )

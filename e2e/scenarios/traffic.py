@@ -98,7 +98,7 @@ def start(space: Space, image: str, model: str, *, name: str = "client", **optio
         image: Any image with Python.
         model: Name of the LLMDeployment.
         name: Name of the pod.
-        options: Flags of `client.py`: count, seconds, concurrency, tokens, words, repeats.
+        options: Flags of `client.py`: count, seconds, concurrency, tokens, words, plain, repeats.
     """
     flags = {"url": f"http://{model}.{space.name}.svc", "model": model, **options}
     words = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
