@@ -11,6 +11,7 @@ from headrace_operator.kubernetes.cache import Key
 from headrace_operator.kubernetes.kinds import LLM_ROUTERS
 from headrace_operator.kubernetes.making import Maker
 from headrace_operator.kubernetes.memory import Memory, Rendered, Written
+from headrace_operator.kubernetes.models import EVERY_S, problems, wanted
 from headrace_operator.kubernetes.observe import router_phase
 from headrace_operator.kubernetes.queue import Again
 from headrace_operator.kubernetes.tools import Tools
@@ -64,6 +65,7 @@ class FrontTurn:
         before = memory.status or Written(body.get("status") or {}, self._now + writing.FIRST_S - writing.EVERY_S)
         phase, failure = router_phase(self._key, tools.cache) or (None, None)
         missing, waiting = self._tiers()
+        models = await self._models()
         status = report.router_status(
             self._router,
             phase,
@@ -71,6 +73,7 @@ class FrontTurn:
             missing=missing,
             waiting=waiting,
             problems=[str(error) for error in self._maker.problems(children)],
+            models=models,
             previous=before.status,
             now=workers.stamp(),
         )
@@ -80,8 +83,18 @@ class FrontTurn:
         )
         if memory.status is not before:
             await writing.note(tools.events, self._key, memory, before.status, status)
-        due = [pause for pause in (again_s, self._maker.again_s()) if pause is not None]
+        look_s = None if models is None else EVERY_S
+        due = [pause for pause in (again_s, self._maker.again_s(), look_s) if pause is not None]
         return Again(min(due), Lane.IDLE) if due else None
+
+    async def _models(self) -> Sequence[str] | None:
+        """Return what is wrong with the cascade's ConfigMaps; None where it has none."""
+        if not wanted(self._router):
+            return None
+        memory = self._memory
+        if memory.models is None or self._now >= memory.models[0] + EVERY_S:
+            memory.models = self._now, tuple(await problems(self._tools.session, self._router))
+        return memory.models[1]
 
     def _tiers(self) -> tuple[list[str], list[str]]:
         """Return sentences on tiers whose LLMDeployment is missing, and on those whose is not Ready."""

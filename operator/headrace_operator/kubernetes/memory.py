@@ -66,6 +66,8 @@ class Memory:
     """Why the last trial of an incarnation failed."""
     status: Written | None = None
     """None: nothing was written yet, and the resource itself says what its status is."""
+    models: tuple[float, tuple[str, ...]] | None = None
+    """When the ConfigMaps of its cascade were looked at, and what was wrong with them."""
     pool_status: dict[str, Written] = field(default_factory=dict)
     """By the name of the LLMPool."""
     ended: dict[str, set[str]] = field(default_factory=dict)

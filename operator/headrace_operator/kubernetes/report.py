@@ -69,6 +69,7 @@ def router_status(
     missing: Sequence[str],
     waiting: Sequence[str],
     problems: Sequence[str],
+    models: Sequence[str] | None,
     previous: Mapping[str, Any],
     now: str,
 ) -> dict[str, Any]:
@@ -81,6 +82,8 @@ def router_status(
         missing: sentences on tiers whose LLMDeployment is not there.
         waiting: sentences on tiers whose LLMDeployment is not Ready.
         problems: why objects could not be made, in sentences.
+        models: what is wrong with the model files of its cascade, in sentences; None where it has none. Requests are
+            served without them.
         previous: the status before.
         now: the time, RFC 3339.
     """
@@ -94,6 +97,8 @@ def router_status(
     texts = [*problems, *missing, *([] if listens else [text]), *waiting]
     reason = "AsAsked" if not texts else "Impossible" if not planned else "Starting" if not listens else "TierNotReady"
     told.append(Condition("Ready", not texts, "; ".join(texts), reason))
+    if models is not None:
+        told.append(Condition("CascadeReady", not models, "; ".join(models), "ModelMissing" if models else "AsAsked"))
     return {
         "observedGeneration": router.metadata.generation,
         "conditions": stamped(told, previous, router.metadata.generation, now),
