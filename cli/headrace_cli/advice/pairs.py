@@ -14,6 +14,9 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 SAMPLES: Final = 1000
+FEWEST_SAMPLES: Final = 200
+MOST_DRAWS: Final = 20_000_000
+"""Rows drawn over all samples: of very many requests fewer samples are enough, and as many would take a minute."""
 CONFIDENCE: Final = (2.5, 97.5)
 """Percentiles of the bootstrap that are told as interval."""
 
@@ -78,22 +81,22 @@ def _pair(cheap: str, strong: str, legs: Sequence[Leg]) -> Pair:
     )
 
 
-def drawn(columns: Floats, seed: int, samples: int = SAMPLES) -> Floats:
+def drawn(columns: Floats, seed: int) -> Floats:
     """Return the columns' sums in bootstrap samples of the rows.
 
     Args:
         columns: (n, k).
         seed: equal seeds draw equal rows.
-        samples: how many.
 
     Returns:
         (samples, k).
     """
     generator = np.random.default_rng(seed)
     num_rows = len(columns)
+    samples = min(SAMPLES, max(FEWEST_SAMPLES, MOST_DRAWS // num_rows))
     sums = np.empty((samples, columns.shape[1]))
     for sample in range(samples):
-        counts = np.bincount(generator.integers(0, num_rows, num_rows), minlength=num_rows)
+        counts = np.bincount(generator.integers(0, num_rows, num_rows), minlength=num_rows).astype(np.float64)
         sums[sample] = counts @ columns
     return sums
 

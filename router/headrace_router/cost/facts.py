@@ -26,7 +26,8 @@ class Leg(msgspec.Struct, frozen=True, array_like=True):
     cost: int
     """What it cost, in billionths."""
     gain: float | None
-    """What the gate expected of asking the next tier; None where none judged: the tier failed, or was late."""
+    """What the gate expected of asking the next tier; None where no gate judged: the tier failed or was late, another
+    policy judged, or a deadline did."""
     stage: Stage | None
     onward: str | None
     """The next tier, where another one answered; None where this one's answer was shown."""
@@ -150,10 +151,12 @@ class Line(msgspec.Struct, frozen=True):
     stage: Stage | None
 
 
-def legs(lines: Iterable[Line]) -> Iterator[Leg]:
-    """Yield the parts of requests that were judged, or that another tier took the place of."""
-    for _, group in groupby(sorted(lines, key=_place), key=lambda line: _request(line.entry)):
-        yield from _climb(list(group))
+def legs(lines: Iterable[Line]) -> list[Leg]:
+    """Return the parts of requests at tiers that were judged, or that requests went on from."""
+    groups = groupby(sorted(lines, key=_place), key=lambda line: _request(line.entry))
+    found = [leg for _, group in groups for leg in _climb(list(group))]
+    left = {leg.tier for leg in found if leg.onward is not None}
+    return [leg for leg in found if leg.gain is not None or leg.tier in left]
 
 
 def _place(line: Line) -> tuple[str, float, bool]:
@@ -161,22 +164,43 @@ def _place(line: Line) -> tuple[str, float, bool]:
 
 
 def _request(entry: str) -> str:
-    """Return what all lines of one request have in common: their tier stands behind a tilde."""
+    """Return what all lines of one request have in common: their tier, and what they are of it, stand behind tildes."""
     return entry.partition("~")[0]
 
 
 def _climb(lines: Sequence[Line]) -> Iterator[Leg]:
     """Yield one request's; nothing of one that no tier answered, for nobody can say what it would have cost."""
-    shown = next((place for place, line in enumerate(lines) if line.kind == "request"), None)
+    rungs = _rungs(lines)
+    shown = next((place for place, line in enumerate(rungs) if line.kind == "request"), None)
     if shown is None:
         return
-    for place, line in enumerate(lines[: shown + 1]):
+    for place, line in enumerate(rungs[: shown + 1]):
         if place < shown:
-            after = sum(later.cost for later in lines[place + 1 :])
-            yield Leg(line.tier, line.model, line.cost, line.gain, line.stage, lines[place + 1].tier, after)
-        elif line.gain is not None:
+            after = sum(later.cost for later in rungs[place + 1 :])
+            yield Leg(line.tier, line.model, line.cost, line.gain, line.stage, rungs[place + 1].tier, after)
+        else:
             # A tier that was asked beside it, in case, would have been asked under any threshold.
             yield Leg(line.tier, line.model, line.cost, line.gain, line.stage, None, 0)
+
+
+def _rungs(lines: Sequence[Line]) -> list[Line]:
+    """Return one line for each tier in order: what several samples of it cost, and asking a verifier about it."""
+    rungs: list[Line] = []
+    for line in lines:
+        asides = line.entry.split("~")[2:]
+        if "audit" in asides:
+            continue  # asked for its own sake
+        of_it = "verify" in asides or (bool(rungs) and rungs[-1].tier == line.tier)
+        if of_it and rungs:
+            rungs[-1] = _together(rungs[-1], line)
+        elif not of_it:
+            rungs.append(line)
+    return rungs
+
+
+def _together(rung: Line, line: Line) -> Line:
+    kind: Kind = "request" if "request" in (rung.kind, line.kind) else rung.kind
+    return msgspec.structs.replace(rung, cost=rung.cost + line.cost, kind=kind)
 
 
 def _lines(query: Query, columns: frozenset[str], since_s: float) -> tuple[list[Line], bool]:

@@ -1,12 +1,14 @@
 """What advice is drawn from: how requests went through tiers, and sums by tenant, hour and pool."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from tests.router.cascade.ladder import DOUBTFUL, auto, ladder
 from tests.router.cost.lines import OLD_COLUMNS, OLD_INSERT, OLD_TABLE, line, old_values
-from tests.router.rig import run
+from tests.router.cost.shop import lines
+from tests.router.rig import run, until
 
 from headrace_router.cost import facts as module
 from headrace_router.cost.entry import Entry, Judged
@@ -67,6 +69,55 @@ def test_what_says_nothing_of_a_choice_is_no_leg(store: Store) -> None:
     assert read(store).legs == (Leg("small", "chat", 4, 0.1, "whole", None, 0),)
 
 
+def test_samples_and_verifier_are_part_of_what_their_tier_cost_and_audits_of_nothing(store: Store) -> None:
+    names = {"small": 2, "small.1": 3, "small.2": 4, "large~verify": 5, "large": 100, "large~audit": 1000}
+    store.append(
+        [
+            line(
+                f"a~{name}",
+                tier=name.partition("~")[0].partition(".")[0],
+                kind="request" if name == "large" else "tried",
+                at=1_000_000.0 + place,
+                cost=cost,
+            )
+            for place, (name, cost) in enumerate(names.items())
+        ]
+    )
+    assert [(leg.tier, leg.cost, leg.onward, leg.after) for leg in read(store).legs] == [("small", 14, "large", 100)]
+
+
+@pytest.mark.parametrize(
+    "cascade", [{"policy": "best-of-k", "samples": 3}, {"policy": "ask", "verifier": "large"}, {"audit": 1.0}]
+)
+def test_whatever_judges_a_request_goes_on_only_where_another_tier_answered(
+    tmp_path: Path, cascade: dict[str, Any]
+) -> None:
+    async def main() -> None:
+        async with ladder(tmp_path, cascade, priced=True) as (it, small, large):
+            small.says = lambda _: "It is Paris."
+            large.says = lambda _: "yes"
+            reply = await it.ask(auto("anne"))
+            assert reply.headers["x-headrace-tier"] == "small"
+            await until(lambda: len(lines(tmp_path)) >= 2, "what was asked beside it")
+            small.says = lambda seen: str(seen.fields["seed"])
+            large.says = lambda _: "no"
+            if "policy" in cascade:
+                assert (await it.ask(auto("anne"))).headers["x-headrace-tier"] == "small,large"
+
+    run(main())
+    store = SqliteStore(tmp_path / "ledger.db", read_only=True)
+    onward = sorted(leg.onward or "" for leg in read(store).legs)
+    store.close()
+    assert onward == (["", "large"] if "policy" in cascade else [""])
+
+
+def test_answers_that_another_policy_let_pass_count_as_kept(store: Store) -> None:
+    went = [line("a~small", kind="tried", cost=2, at=1.0, **SMALL), line("a~large", cost=50, at=2.0, **LARGE)]
+    store.append([*went, line("b~small", cost=3, **SMALL), line("c~large", cost=60, **LARGE)])
+    found = sorted(read(store).legs, key=lambda leg: leg.cost)
+    assert [(leg.tier, leg.cost, leg.onward) for leg in found] == [("small", 2, "large"), ("small", 3, None)]
+
+
 def test_sums_are_those_of_the_lines_since_a_moment(store: Store) -> None:
     store.append(
         [
@@ -108,7 +159,8 @@ def test_an_older_ledger_has_no_gains_and_no_pools(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     connection = sqlite3.connect(path)
     connection.execute(OLD_TABLE)
-    for entry in (line("a~small", kind="tried", at=1.0), line("a~large", at=2.0), line("i", kind="idle")):
+    tried, shown = line("a~small", kind="tried", at=1.0, **SMALL), line("a~large", at=2.0, **LARGE)
+    for entry in (tried, shown, line("i", kind="idle")):
         connection.execute(OLD_INSERT, old_values(entry))
     connection.commit()
     connection.close()
