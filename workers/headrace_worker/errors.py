@@ -7,6 +7,8 @@ WorkerError
 ├── ModelError           the files are no model this worker can run
 │   └── MemoryNeededError     the model does not fit
 ├── RankError            the ranks of the worker cannot go on together
+├── OffloadError         a block could not be written to disk or read back
+│   └── StuckError            nobody knows whether it still moves
 ├── TransferError        the KV transport failed
 │   └── IncompatiblePeerError the compatibility hashes differ
 └── RequestError         a request cannot be served as asked (becomes an OpenAI-shaped error)
@@ -66,6 +68,14 @@ class MemoryNeededError(ModelError):
 
 class RankError(WorkerError):
     """The ranks of the worker cannot go on together: one has ended, is not there in time, or has other weights."""
+
+
+class OffloadError(WorkerError):
+    """A block could not be written to disk or read back."""
+
+
+class StuckError(OffloadError):
+    """Blocks are on their way for too long, and their memory may still be written: it must not be used again."""
 
 
 class TransferError(WorkerError):

@@ -148,9 +148,11 @@ class Stats(msgspec.Struct, frozen=True, tag="stats", kw_only=True):
     blocks: dict[str, int]
     """By state, the keys of `names.BLOCK_STATES`."""
     counters: dict[str, int]
-    """Keys: prompt_computed, prompt_cached, prompt_received, generated, preemptions, bytes_sent, bytes_received,
-    handoff_admitted, handoff_aborted, handoff_refused, handoff_timed_out, gpu_load_ns, gpu_prefill_ns, gpu_decode_ns,
-    gpu_idle_ns, gpu_lost_ns."""
+    """Keys: prompt_computed, prompt_cached, prompt_loaded, prompt_received, generated, preemptions, bytes_sent,
+    bytes_received, handoff_admitted, handoff_aborted, handoff_refused, handoff_timed_out, gpu_load_ns, gpu_prefill_ns,
+    gpu_decode_ns, gpu_idle_ns, gpu_lost_ns."""
+    offload: dict[str, int] = {}
+    """Of the tiers below the device, by TIER_NAME (`names.OFFLOAD_TIERS`, `names.OFFLOAD_EVENTS`, bytes, capacity)."""
     step_s: tuple[float, ...] = ()
     """Durations of the steps since the last Stats."""
     transfer_s: tuple[float, ...] = ()

@@ -79,6 +79,14 @@ class WorkerSettings(BaseModel):
     """Bound on prompt plus output tokens; default: the model's own context length."""
     kv_memory_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
     """Memory for KV blocks; default: a quarter of what is free, at most eight full contexts."""
+    offload_memory_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Host memory for KV blocks that the device has no room for; default: none. One rank only."""
+    offload_disk_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Disk for KV blocks that `offload_memory_bytes` has no room for; default: none."""
+    offload_path: str | None = None
+    """Folder of these files; each worker makes one of its own in it. Default: `kv` in Headrace's cache folder."""
+    offload_when: Literal["auto", "always"] = "auto"
+    """`auto` loads blocks when measured rates say that computing them takes longer; `always` in any case."""
     block_size: Annotated[int, Field(ge=1, le=256)] = 16
     """Tokens per KV block."""
     max_running: Annotated[int, Field(ge=1)] = 64
@@ -121,6 +129,23 @@ class WorkerSettings(BaseModel):
         ranks = width * info.data.get("pipeline_parallel", 1)
         if ranks % value:
             raise ValueError(f"the worker has {ranks} ranks, which cannot be shared evenly; make them a multiple")
+        return value
+
+    @field_validator("offload_memory_bytes")
+    @classmethod
+    def _one_rank(cls, value: int | None, info: ValidationInfo) -> int | None:
+        """Ranks would have to agree on what each of them still has."""
+        sizes = ("tensor_parallel", "pipeline_parallel", "expert_parallel")
+        if value and any(info.data.get(size, 1) > 1 for size in sizes):
+            raise ValueError("a worker of several ranks cannot offload KV blocks yet; set it to 0 or use one rank")
+        return value
+
+    @field_validator("offload_disk_bytes")
+    @classmethod
+    def _below_memory(cls, value: int | None, info: ValidationInfo) -> int | None:
+        """Blocks go to disk and come back by way of memory."""
+        if value and not info.data.get("offload_memory_bytes"):
+            raise ValueError("blocks reach the disk by way of memory; set offload_memory_bytes too")
         return value
 
     @property

@@ -38,11 +38,11 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def start_core(decoder: Decoder, tmp_path: Path) -> Iterator[StartCore]:
-    """Start cores with the sizes of `running_core`; they end with the test."""
+    """Start cores with the arguments of `running_core`; they end with the test."""
     with contextlib.ExitStack() as stack:
         count = 0
 
-        def start(**sizes: int) -> Front:
+        def start(**sizes: Any) -> Front:
             nonlocal count
             count += 1
             return stack.enter_context(running_core(decoder, f"ipc://{tmp_path}/core-{count}", **sizes))

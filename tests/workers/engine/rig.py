@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import zmq
 from tests.workers.models.tiny import CONTEXT, make_kv
+from torch import Tensor
 
 from headrace_api.frames import Token
 from headrace_api.sampling import Sampling
@@ -21,6 +22,7 @@ from headrace_worker.engine.report import Report
 from headrace_worker.engine.scheduler import Scheduler
 from headrace_worker.messages import Choice, Failed, Generate, Outputs, Shutdown, Stats, ToCore, ToFront
 from headrace_worker.models.decoder import Decoder
+from headrace_worker.offload.offload import Offload
 from headrace_worker.runner.runner import Runner
 
 DEADLINE_S = 120.0
@@ -45,8 +47,9 @@ class Answer:
 class Front:
     """Sends messages to a core and gathers what it says."""
 
-    def __init__(self, core: Core, socket: "zmq.Socket[bytes]") -> None:
+    def __init__(self, core: Core, socket: "zmq.Socket[bytes]", offload: Offload) -> None:
         self.core = core
+        self.offload = offload
         self.answers: dict[tuple[str, int], Answer] = {}
         self.failed: dict[str, Failed] = {}
         self.stats: Stats | None = None
@@ -121,21 +124,29 @@ def running_core(
     max_running: int = 16,
     max_waiting: int = 100,
     max_model_len: int = CONTEXT,
+    make_offload: Callable[[Tensor, Callable[[], None]], Offload] = lambda _kv, _wake: Offload(),
 ) -> Iterator[Front]:
-    """Run a core on `decoder` until the end of the block, then prove that its blocks add up."""
+    """Run a core on `decoder` until the end of the block, then prove that its blocks add up.
+
+    `make_offload` is called with the KV tensor and what wakes the core.
+    """
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
     socket.bind(address)
-    scheduler = Scheduler(BlockPool(num_blocks, BLOCK), max_running=max_running, chunk_tokens=chunk_tokens)
     link = FrontLink(address)
+    kv = make_kv(decoder, num_blocks, BLOCK)
+    offload = make_offload(kv, link.wake)
+    pool = BlockPool(num_blocks, BLOCK, offload.cold.put)
+    scheduler = Scheduler(pool, max_running=max_running, chunk_tokens=chunk_tokens, cold=offload.cold)
     core = Core(
         link=link,
         scheduler=scheduler,
-        runner=Runner(decoder, make_kv(decoder, num_blocks, BLOCK)),
+        runner=Runner(decoder, kv),
         handoff=Handoff(),
         report=Report(),
         max_model_len=min(max_model_len, num_blocks * BLOCK),
         vocabulary=decoder.config.vocabulary,
         max_waiting=max_waiting,
+        offload=offload,
     )
 
     def run() -> None:
@@ -146,7 +157,7 @@ def running_core(
 
     thread = threading.Thread(target=run, name="core")
     thread.start()
-    front = Front(core, socket)
+    front = Front(core, socket, offload)
     try:
         yield front
     finally:

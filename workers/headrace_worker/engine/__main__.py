@@ -22,6 +22,7 @@ from headrace_worker.engine.meter import Meter, level
 from headrace_worker.engine.pair import make_handoff
 from headrace_worker.engine.report import Report
 from headrace_worker.engine.scheduler import Scheduler
+from headrace_worker.engine.shelves import make_offload
 from headrace_worker.errors import WorkerError
 from headrace_worker.messages import Broken, Loading, Ready
 from headrace_worker.parallel.lifeline import die_with_parent
@@ -67,10 +68,12 @@ def _build(settings: WorkerSettings, link: FrontLink) -> Core | EncoderCore:
 def _build_decoder(settings: WorkerSettings, link: FrontLink) -> Core:
     began_s = time.monotonic()
     engine = build_engine(settings, _paced(link), link.wake)
-    pool = BlockPool(engine.num_blocks, settings.block_size)
-    scheduler = Scheduler(pool, max_running=settings.max_running, chunk_tokens=settings.chunk_tokens)
+    offload = make_offload(settings, engine, link.wake)
+    cold = offload.cold
+    pool = BlockPool(engine.num_blocks, settings.block_size, cold.put)
+    scheduler = Scheduler(pool, max_running=settings.max_running, chunk_tokens=settings.chunk_tokens, cold=cold)
     report = Report()
-    handoff, address = make_handoff(settings, engine, scheduler, report, link.wake)
+    handoff, address = make_handoff(settings, engine, scheduler, report, link.wake, flush=offload.flush)
     link.send(_ready(engine, settings, address))
     meter = _meter(engine, settings, report)
     report.counters["gpu_load_ns"] = round((time.monotonic() - began_s) * 1e9)
@@ -84,6 +87,7 @@ def _build_decoder(settings: WorkerSettings, link: FrontLink) -> Core:
         vocabulary=engine.config.vocabulary,
         max_waiting=settings.max_waiting,
         meter=meter,
+        offload=offload,
     )
 
 

@@ -7,15 +7,28 @@ another process and quarantined ones may still be: neither is ever handed out be
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+
+def _lose(evicted: Sequence[tuple[int, bytes]]) -> None:
+    """Keep nothing of what is evicted."""
 
 
 class BlockPool:
-    """Blocks 0 to capacity - 1."""
+    """Blocks 0 to capacity - 1.
 
-    def __init__(self, capacity: int, block_size: int) -> None:
+    Args:
+        capacity: number of blocks.
+        block_size: tokens in each.
+        on_evict: told (block, hash) of cached blocks that are about to be handed out; they are intact until written.
+    """
+
+    def __init__(
+        self, capacity: int, block_size: int, on_evict: Callable[[Sequence[tuple[int, bytes]]], None] = _lose
+    ) -> None:
         self.capacity = capacity
         self.block_size = block_size
+        self._on_evict = on_evict
         self._free = list(range(capacity))  # a heap: low numbers first keeps runs of neighbours together
         self._references: dict[int, int] = {}
         self._cached: OrderedDict[int, None] = OrderedDict()
@@ -70,11 +83,23 @@ class BlockPool:
     def _take(self, count: int) -> list[int] | None:
         if count > self.available:
             return None
-        while len(self._free) < count:
-            block, _ = self._cached.popitem(last=False)
-            del self._block_of[self._hash_of.pop(block)]
-            heapq.heappush(self._free, block)
+        self._evict(count - len(self._free))
         return [heapq.heappop(self._free) for _ in range(count)]
+
+    def _evict(self, count: int) -> None:
+        evicted = []
+        for _ in range(count):
+            block, _ = self._cached.popitem(last=False)
+            key = self._hash_of.pop(block)
+            del self._block_of[key]
+            heapq.heappush(self._free, block)
+            evicted.append((block, key))
+        if evicted:
+            self._on_evict(evicted)
+
+    def empty(self) -> None:
+        """Evict everything that is cached."""
+        self._evict(len(self._cached))
 
     def release(self, blocks: Sequence[int]) -> None:
         """Refer to these blocks no longer; the last reference leaves a block cached or free.

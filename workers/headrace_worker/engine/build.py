@@ -151,6 +151,10 @@ def survey(settings: WorkerSettings, rank: int) -> Survey:
     shard = shard_of(config, shape, rank)
     max_model_len = min(settings.max_model_len or config.max_context, config.max_context)
     room = memory.room_on(device, limits).shared(here if device.type == "cpu" else 1)
+    offload_bytes = settings.offload_memory_bytes or 0
+    memory.check_offload(offload_bytes, memory.room_on(torch.device("cpu"), limits))
+    if device.type == "cpu":
+        room = room.without(offload_bytes)
     num_blocks = _fit(
         settings,
         shard.kv_bytes_per_token(config.head_dim, dtype.itemsize),

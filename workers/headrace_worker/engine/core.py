@@ -13,12 +13,15 @@ from headrace_worker.engine.requests import Requests
 from headrace_worker.engine.scheduler import Item, Plan, Scheduler
 from headrace_worker.engine.sequence import Phase, Sequence
 from headrace_worker.messages import Cancel, Embed, Failed, Finish, Generate, Output, Outputs, PeerDead, Shutdown
+from headrace_worker.offload.offload import Offload
 from headrace_worker.runner.runner import Runner
 from headrace_worker.runner.sampling import NotFiniteError
 from headrace_worker.runner.work import Draw, Row, Work
 
 logger = logging.getLogger(__name__)
 _IDLE_S = 1.0
+_PROMPT_SHARE = 8
+"""Prompt tokens for each sequence of a step: from there on its time is the prompts'."""
 
 
 class Core:
@@ -35,6 +38,7 @@ class Core:
         max_waiting: most queued sequences.
         clock: monotonic seconds.
         meter: shares the steps' time out; left out: one device, by tokens alone.
+        offload: the tiers below the device; left out: none.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a process, each made elsewhere
@@ -50,6 +54,7 @@ class Core:
         max_waiting: int,
         clock: Callable[[], float] = time.monotonic,
         meter: Meter | None = None,
+        offload: Offload | None = None,
     ) -> None:
         self._link = link
         self._scheduler = scheduler
@@ -61,6 +66,7 @@ class Core:
         self._max_waiting = max_waiting
         self._clock = clock
         self._meter = meter or Meter(report, clock)
+        self._offload = offload or Offload()
         self._requests = Requests()
         self._outputs: list[Output] = []
 
@@ -70,19 +76,26 @@ class Core:
             self._runner.check()
             for admitted in self._handoff.poll(self._clock()):
                 self._deliver(admitted.sequence, admitted.token)
+            for owner in self._offload.poll(self._clock()):
+                assert isinstance(owner, int), "only sequences wait for a disk"
+                self._scheduler.fetched(owner)
             self._flush()  # a token that arrived must not wait for the step that makes the next one
             if not self._step():
                 self._rest()
         self._handoff.close()
+        self._scheduler.pool.empty()
+        self._offload.close()
         self._runner.close()
 
     def _step(self) -> bool:
         """Run one step; False when there was nothing to run."""
         plan = self._scheduler.schedule()
+        self._offload.flush()  # what was evicted is copied away before anything is written over it
         if plan.preempted:
             self._report.add("preemptions", len(plan.preempted))
         for sequence in plan.started:
-            self._report.add("prompt_cached", sequence.computed)
+            self._report.add("prompt_cached", sequence.computed - sequence.loaded)
+            self._report.add("prompt_loaded", sequence.loaded)
         if plan.items:
             began = self._clock()
             rows = [row_of(item) for item in plan.items]
@@ -91,8 +104,15 @@ class Core:
             self._scheduler.complete(plan)
             self._settle(plan, results)
             self._report.step_s.append(self._clock() - began)
+            self._note(plan, self._clock() - began)
         self._flush()
         return bool(plan.items)
+
+    def _note(self, plan: Plan, seconds: float) -> None:
+        """Have it known what computing prompts takes, from steps that do little else."""
+        prompt_tokens = sum(item.count for item in plan.items if item.count > 1)
+        if prompt_tokens > _PROMPT_SHARE * len(plan.items):
+            self._offload.computed(seconds, prompt_tokens / self._scheduler.pool.block_size)
 
     def _settle(self, plan: Plan, results: list[Token | NotFiniteError | None]) -> None:
         for item, result in zip(plan.items, results, strict=True):
@@ -139,7 +159,7 @@ class Core:
             self._outputs.clear()
         now = self._clock()
         if now >= self._report.due_at(_IDLE_S):
-            self._link.send(self._report.stats(self._scheduler, self._handoff.remote, now))
+            self._link.send(self._report.stats(self._scheduler, self._handoff.remote, now, self._offload.stats()))
 
     def _rest(self) -> None:
         """Nothing can run: prove that the blocks add up, report, and wait for a message, a wake or a deadline."""
@@ -147,8 +167,8 @@ class Core:
             self._scheduler.pool.check()
         now = self._clock()
         until = min(now + _IDLE_S, self._report.due_at(_IDLE_S))
-        if (deadline := self._handoff.deadline()) is not None:
-            until = min(until, deadline)
+        for deadline in (self._handoff.deadline(), self._offload.deadline()):
+            until = until if deadline is None else min(until, deadline)
         self._link.wait(until - now)
         self._meter.rested()
 

@@ -67,6 +67,12 @@ def choose_blocks(token_bytes: int, block_size: int, max_model_len: int, wanted_
     return size // block_bytes
 
 
+def check_offload(needed: int, room: Room) -> None:
+    """Raise MemoryNeededError where the host has no room for so many bytes of offloaded blocks."""
+    if needed > room.free:
+        raise MemoryNeededError("the memory for offloaded KV blocks", needed, room.free, room.total)
+
+
 def check_weights(needed: int, room: Room) -> None:
     """Raise MemoryNeededError where weights of so many bytes do not fit."""
     if needed > room.free:

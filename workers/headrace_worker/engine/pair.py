@@ -1,6 +1,6 @@
 """Chooses the side of hand-offs that a worker plays, and starts its courier."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -22,9 +22,18 @@ from headrace_worker.transfer.trace import Trace
 
 
 def make_handoff(
-    settings: WorkerSettings, engine: Engine, scheduler: Scheduler, report: Report, wake: Callable[[], None]
+    settings: WorkerSettings,
+    engine: Engine,
+    scheduler: Scheduler,
+    report: Report,
+    wake: Callable[[], None],
+    *,
+    flush: Callable[[], None],
 ) -> tuple[Handoff, str]:
-    """Return the hand-off side for the worker's role, and the address of its control socket (empty: none)."""
+    """Return the hand-off side for the worker's role, and the address of its control socket (empty: none).
+
+    `flush` is called before other processes may write to blocks that were allocated for them.
+    """
     if settings.role == "unified":
         return Handoff(), ""
     courier = start_courier(settings, engine, wake)
@@ -39,6 +48,11 @@ def make_handoff(
             mark=marker(engine.runner.kv.device),
         )
         return serving, courier.address
+
+    def prepare(blocks: Sequence[int]) -> None:
+        flush()
+        engine.runner.touch(blocks)
+
     asking = Asking(
         courier,
         scheduler,
@@ -51,7 +65,7 @@ def make_handoff(
             quarantine_s=settings.quarantine_deadline_s,
         ),
         incarnation=settings.incarnation,
-        prepare=engine.runner.touch,
+        prepare=prepare,
     )
     return asking, courier.address
 

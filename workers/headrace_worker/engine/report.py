@@ -1,11 +1,14 @@
 """Counters and durations of the engine, gathered by the step and sent to the front at most ten times a second."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from headrace_worker.engine.scheduler import Scheduler, waiting_tokens
 from headrace_worker.messages import Stats
 
 INTERVAL_S = 0.1
+_NONE: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -15,7 +18,8 @@ class Report:
     counters: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
             (
-                *("prompt_computed", "prompt_cached", "prompt_received", "generated", "preemptions"),
+                *("prompt_computed", "prompt_cached", "prompt_loaded", "prompt_received"),
+                *("generated", "preemptions"),
                 *("bytes_sent", "bytes_received"),
                 *("handoff_admitted", "handoff_aborted", "handoff_refused", "handoff_timed_out"),
                 *("gpu_load_ns", "gpu_prefill_ns", "gpu_decode_ns", "gpu_idle_ns", "gpu_lost_ns"),
@@ -39,7 +43,7 @@ class Report:
         """Return when the next report is to be sent: `quiet_s` later when there is no news."""
         return self.due if self.changed else self.due + quiet_s
 
-    def stats(self, scheduler: Scheduler, remote: int, now: float) -> Stats:
+    def stats(self, scheduler: Scheduler, remote: int, now: float, offload: Mapping[str, int] = _NONE) -> Stats:
         """Return the message for the front and start the next interval."""
         waiting = scheduler.waiting
         message = Stats(
@@ -49,6 +53,7 @@ class Report:
             waiting_prompt_tokens=waiting_tokens(waiting),
             blocks=scheduler.pool.counts(),
             counters=dict(self.counters),
+            offload=dict(offload),
             step_s=tuple(self.step_s),
             transfer_s=tuple(self.transfer_s),
             exposed_s=tuple(self.exposed_s),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from headrace_worker.engine.blocks import BlockPool
 from headrace_worker.engine.sequence import Phase, Sequence, blocks_for
+from headrace_worker.offload.cold import Cold
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,19 @@ class Plan:
 
 
 class Scheduler:
-    """Waiting and running sequences over one block pool."""
+    """Waiting and running sequences over one block pool.
 
-    def __init__(self, pool: BlockPool, *, max_running: int, chunk_tokens: int) -> None:
+    Args:
+        pool: what it allocates from.
+        max_running: most sequences in one step.
+        chunk_tokens: most prompt tokens in one step.
+        cold: the tiers below the pool, which are told what it evicts.
+    """
+
+    def __init__(self, pool: BlockPool, *, max_running: int, chunk_tokens: int, cold: Cold | None = None) -> None:
         self.pool = pool
+        self._cold = Cold() if cold is None else cold
+        self._fetching: dict[int, Sequence] = {}
         self.running: list[Sequence] = []
         self._max_running = max_running
         self._chunk_tokens = max(chunk_tokens, pool.block_size)
@@ -62,13 +72,14 @@ class Scheduler:
 
     @property
     def waiting(self) -> list[Sequence]:
-        """Queued sequences, in no particular order."""
-        return [sequence for _, _, sequence in self._waiting if sequence.phase is Phase.WAITING]
+        """Sequences that hold nothing yet, those included that wait for a disk; in no particular order."""
+        queued = [sequence for _, _, sequence in self._waiting if sequence.phase is Phase.WAITING]
+        return [*queued, *self._fetching.values()]
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits or runs."""
-        return not self.running and not self._waiting
+        return not self.running and not self._waiting and not self._fetching
 
     def enter(self, sequence: Sequence) -> None:
         """Let a sequence run whose context was computed elsewhere and whose blocks it holds already."""
@@ -78,8 +89,14 @@ class Scheduler:
         self.running.append(sequence)
         self._register(sequence)
 
+    def fetched(self, arrival: int) -> None:
+        """Queue a sequence again, at its old place: what a disk had of its beginning is in memory now."""
+        self._queue(self._fetching.pop(arrival))
+
     def remove(self, sequence: Sequence) -> None:
         """End a sequence now, wherever it stands, and give its blocks back."""
+        self._cold.drop(sequence.arrival)
+        self._fetching.pop(sequence.arrival, None)
         if sequence.phase is Phase.RUNNING:
             self.running.remove(sequence)
         sequence.phase = Phase.FINISHED
@@ -153,10 +170,10 @@ class Scheduler:
 
     def _admit(self) -> Sequence | None:
         """Move the first waiting sequence to the running ones, when its whole context fits beside their growth."""
-        if not self._waiting:
+        found = self._first()
+        if found is None:
             return None
-        sequence = self._waiting[0][2]
-        hit = self.prefix_hit(sequence)
+        sequence, hit, wanted, loadable = found
         needed = blocks_for(sequence.length, self.pool.block_size) - len(hit)
         self.pool.acquire(hit)
         reserve = len(self.running)
@@ -165,18 +182,60 @@ class Scheduler:
             self.pool.release(hit)
             return None
         heapq.heappop(self._waiting)
+        self._cold.load(sequence.arrival, wanted, fresh[:loadable])
         sequence.blocks = hit + fresh
-        sequence.computed = len(hit) * self.pool.block_size
         sequence.registered = len(hit)
+        sequence.loaded = loadable * self.pool.block_size
+        sequence.computed = len(hit) * self.pool.block_size + sequence.loaded
+        self._register(sequence)
         sequence.cached_tokens = max(sequence.cached_tokens, min(sequence.computed, len(sequence.prompt_ids)))
         sequence.phase = Phase.RUNNING
         self.running.append(sequence)
         return sequence
 
+    def _first(self) -> tuple[Sequence, list[int], list[bytes], int] | None:
+        """Return the first waiting sequence that need not wait for a disk.
+
+        Beside it: its cached blocks, the hashes of the full blocks that follow, how many of those can be loaded.
+        """
+        while self._waiting:
+            sequence = self._waiting[0][2]
+            hit = self.prefix_hit(sequence)
+            wanted = self._hashes(sequence)[len(hit) :]
+            loadable = self._cold.look(sequence.arrival, wanted)
+            if loadable is not None:
+                return sequence, hit, wanted, loadable
+            heapq.heappop(self._waiting)
+            sequence.phase = Phase.FETCHING
+            self._fetching[sequence.arrival] = sequence
+        return None
+
+    def load_hit(self, owner: str, sequence: Sequence) -> list[int]:
+        """Return the cached blocks at the front of the context, acquired, and behind them what memory could add.
+
+        Takes no more blocks than are there.
+        """
+        hit = self.prefix_hit(sequence)
+        self.pool.acquire(hit)
+        wanted = self._hashes(sequence)[len(hit) :]
+        fresh = self.pool.allocate(self._cold.look_at_memory(owner, wanted)) or []
+        self._cold.load(owner, wanted, fresh)
+        for block, key in zip(fresh, wanted, strict=False):
+            self.pool.register(block, key)
+        return hit + fresh
+
+    def known_prefix(self, sequence: Sequence) -> int:
+        """Return the tokens at the front of the context that need not be computed, wherever their KV is."""
+        hit = len(self.prefix_hit(sequence))
+        return (hit + self._cold.known(self._hashes(sequence)[hit:])) * self.pool.block_size
+
     def prefix_hit(self, sequence: Sequence) -> list[int]:
         """Return the cached blocks at the front of the context; at least its last token is left to compute."""
+        return self.pool.match(self._hashes(sequence))
+
+    def _hashes(self, sequence: Sequence) -> list[bytes]:
         full = (sequence.length - 1) // self.pool.block_size
-        return self.pool.match(sequence.block_hashes(full, self.pool.block_size))
+        return sequence.block_hashes(full, self.pool.block_size)
 
     def complete(self, plan: Plan) -> None:
         """Note that the planned KV has been computed; call before sampled tokens are appended."""

@@ -15,6 +15,8 @@ class Phase(Enum):
     """Queued; holds no blocks."""
     REMOTE = "remote"
     """A prefill worker is asked or computes it; not scheduled here."""
+    FETCHING = "fetching"
+    """Blocks of its beginning are read from disk; holds none of the device."""
     RUNNING = "running"
     """Holds blocks; scheduled in every step."""
     HELD = "held"
@@ -48,6 +50,8 @@ class Sequence:
     """Blocks at the front that went through the prefix index."""
     cached_tokens: int = 0
     """Prompt tokens that came out of a prefix cache when it was first admitted."""
+    loaded: int = 0
+    """Tokens that came from memory or disk below the device when it was last admitted."""
     opened: bool = False
     """Whether the front has had a token of it from this worker."""
     prefill: str = "local"

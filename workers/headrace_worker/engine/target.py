@@ -101,7 +101,8 @@ class Asking(Handoff):
     def take(self, sequence: Sequence, peers: Many[PrefillPeer], mode: str) -> bool:
         if mode == "never" or not peers:
             return False
-        if mode == "auto" and self._left_tokens(sequence) <= self._policy.local_prefill_tokens:
+        left = sequence.length - self._scheduler.known_prefix(sequence)
+        if mode == "auto" and left <= self._policy.local_prefill_tokens:
             return False
         sequence.phase = Phase.REMOTE
         self._ask(sequence, list(peers))
@@ -217,13 +218,14 @@ class Asking(Handoff):
         hit = self._scheduler.prefix_hit(sequence)
         self._pool.acquire(hit)
         needed = blocks_for(sequence.length, self._pool.block_size) - len(hit)
-        reserve = len(self._scheduler.running)
-        blocks = self._pool.grant(name, needed) if needed + reserve <= self._pool.available else None
-        if blocks is None:
-            self._pool.release(hit)
+        room = needed + len(self._scheduler.running) <= self._pool.available
+        self._pool.release(hit)
+        if not room:
             self._starved.append(flight)
             return
-        flight.hit = hit
+        flight.hit = hit = self._scheduler.load_hit(name, sequence)
+        blocks = self._pool.grant(name, blocks_for(sequence.length, self._pool.block_size) - len(hit))
+        assert blocks is not None, "there was room for all of them"
         self._prepare(blocks)
         self._courier.grant(flight.target.incarnation, flight.target.grant(len(hit), blocks, self._clock()))
 

@@ -85,6 +85,7 @@ class Metrics(Collector):
         for state in names.BLOCK_STATES:
             blocks.add_metric((*self._values, state), stats.blocks.get(state, 0))
         yield blocks
+        yield from self._offload(stats.offload)
         yield self._counter(names.GENERATION_TOKENS, "Tokens generated", counters.get("generated", 0))
         yield self._counter(names.PREEMPTIONS, "Sequences put back to make room", counters.get("preemptions", 0))
         yield self._counters(names.KV_TRANSFER_BYTES, "KV bytes of hand-offs", "direction", _pick("bytes", counters))
@@ -95,6 +96,23 @@ class Metrics(Collector):
         seconds = {use: count / 1e9 for use, count in _pick("gpu", counters).items()}
         yield self._counters(names.GPU_SECONDS, "Seconds of the engine's GPUs by what they did", "use", seconds)
         yield self._counters(names.REQUESTS, "Requests by how they ended", "outcome", self._outcomes)
+
+    def _offload(self, counts: Mapping[str, int]) -> Iterable[Metric]:
+        """Yield what lies below the device; nothing where nothing may."""
+        tiers = [tier for tier in names.OFFLOAD_TIERS if f"{tier}_capacity" in counts]
+        labels = (*LABELS, "tier")
+        held = GaugeMetricFamily(names.KV_OFFLOAD_BYTES, "Evicted KV blocks by where they are kept", labels=labels)
+        room = GaugeMetricFamily(names.KV_OFFLOAD_CAPACITY, "What evicted KV blocks may take", labels=labels)
+        blocks = CounterMetricFamily(
+            names.KV_OFFLOAD_BLOCKS, "Evicted KV blocks by what became of them", labels=(*labels, "event")
+        )
+        for tier in tiers:
+            held.add_metric((*self._values, tier), counts[f"{tier}_bytes"])
+            room.add_metric((*self._values, tier), counts[f"{tier}_capacity"])
+            for event in names.OFFLOAD_EVENTS:
+                blocks.add_metric((*self._values, tier, event), counts[f"{tier}_{event}"])
+        if tiers:
+            yield from (held, room, blocks)
 
     def _histogram(self, name: str, text: str) -> Histogram:
         family = Histogram(name, text, LABELS, registry=self._registry, buckets=_SECONDS)
@@ -120,7 +138,7 @@ class Metrics(Collector):
 _COUNTERS: Final = {
     "bytes": ("sent", "received"),
     "handoff": ("admitted", "aborted", "refused", "timed_out"),
-    "prompt": ("computed", "cached", "received"),
+    "prompt": ("computed", "cached", "loaded", "received"),
     "gpu": ("load_ns", "prefill_ns", "decode_ns", "idle_ns"),
 }
 """The keys of `Stats.counters` that make up one metric: PREFIX_VALUE."""
