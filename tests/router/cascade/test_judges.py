@@ -159,7 +159,7 @@ def test_a_verifier_is_asked_about_the_answer_and_paid_for(
 
 def test_a_verifier_that_does_not_reply_in_time_is_done_without(tmp_path: Path) -> None:
     async def main() -> None:
-        async with ladder(tmp_path, ASK | {"timeout": "200ms"}, priced=True) as (it, small, large):
+        async with ladder(tmp_path, ASK | {"timeout": "2s"}, priced=True) as (it, small, large):
             small.says = lambda _: "small"
             large.hold.clear()
             reply = await it.ask(auto("anne"))
