@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from e2e.cluster.command import Progress, capture, labour
@@ -12,12 +14,12 @@ from e2e.cluster.errors import CommandError, MissingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 SUITE: Final = "bookworm"
 
 _INSTALL_TIMEOUT_S: Final = 900.0
 _BOOTSTRAP_TIMEOUT_S: Final = 1800.0
+_UNPACK_TIMEOUT_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,29 @@ def ensure_root(folder: Path, packages: Sequence[str], *, log: Path, progress: P
     fresh.rename(folder)
 
 
+def unpack(package: str, folder: Path, *, log: Path, progress: Progress) -> None:
+    """Put the files of one Debian package, which stays uninstalled, in a folder.
+
+    Raises:
+        MissingError: This is no Debian.
+    """
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise MissingError(
+            f"The package {package} is needed and comes from Debian, and this machine has no apt-get; use one that "
+            "has, or one that can pull images."
+        )
+    progress(f"taking {package} from Debian")
+    with tempfile.TemporaryDirectory() as place:
+        fetch = ["apt-get", "download", package]
+        try:
+            _apt(fetch, log, progress, folder=Path(place))
+        except CommandError:
+            _apt(["apt-get", "update"], log, progress)
+            _apt(fetch, log, progress, folder=Path(place))
+        (archive,) = Path(place).glob("*.deb")
+        capture(["dpkg-deb", "--extract", str(archive), str(folder)], timeout_s=_UNPACK_TIMEOUT_S)
+
+
 def mirror(targets: str, suite: str) -> str:
     """Return the address from which apt takes the main part of a release.
 
@@ -110,12 +135,13 @@ def mirror(targets: str, suite: str) -> str:
     )
 
 
-def _apt(arguments: Sequence[str], log: Path, progress: Progress) -> None:
+def _apt(arguments: Sequence[str], log: Path, progress: Progress, *, folder: Path | None = None) -> None:
     labour(
         arguments,
         log=log,
         timeout_s=_INSTALL_TIMEOUT_S,
         progress=progress,
         what=" ".join(arguments[:2]),
+        folder=folder,
         environment={"DEBIAN_FRONTEND": "noninteractive"},
     )

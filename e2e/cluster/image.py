@@ -117,9 +117,17 @@ def import_root(
 
 def import_program(home: Home, engine: Engine, binary: Path, *, name: str, bundle: Path = Path("/") / _BUNDLE) -> None:
     """Make an image of one static program and the authorities that it trusts, those of this machine by default."""
-    archive = home.parts / f"{binary.name}.tar"
-    archive.write_bytes(scratch_archive({f"usr/local/bin/{binary.name}": (binary, 0o755), _BUNDLE: (bundle, 0o644)}))
-    _import_archive(engine, archive, name, node.image_settings(binary.name))
+    files = {f"usr/local/bin/{binary.name}": (binary, 0o755), _BUNDLE: (bundle, 0o644)}
+    import_files(home, engine, files, name=name, settings=node.image_settings(binary.name))
+
+
+def import_files(
+    home: Home, engine: Engine, files: Mapping[str, tuple[Path, int]], *, name: str, settings: Sequence[str]
+) -> None:
+    """Make an image of nothing but these files, by their path in the image, each with its mode."""
+    archive = home.parts / f"{name.rpartition('/')[2].replace(':', '-')}.tar"
+    archive.write_bytes(scratch_archive(files))
+    _import_archive(engine, archive, name, settings)
 
 
 def _import_archive(engine: Engine, archive: Path, name: str, settings: Sequence[str]) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from e2e.cluster.home import user_home
+from e2e.keda.install import install_keda, remove_keda
+from e2e.keda.objects import NAMESPACE as KEDA
 from e2e.scenarios import verdict
 from e2e.scenarios.install import NAMESPACE, install_operator, remove_operator, remove_resources
 from e2e.scenarios.space import Space
@@ -50,6 +55,29 @@ def space(world: World, request: pytest.FixtureRequest) -> Iterator[Space]:
         if verdict.has_failed(request.node):
             tell(f"what {name} looked like:\n{space.report()}")
             tell(f"what the operator said:\n{Space(world.kubectl, NAMESPACE).report()}")
+
+
+@pytest.fixture(scope="module")
+def keda_installed(world: World, operator: Space) -> Iterator[None]:  # noqa: ARG001 - the operator sees KEDA come
+    """KEDA, for the rest of a file: scenarios without it stand before those that need it."""
+    remove_keda(world.cluster)  # of a run that was killed
+    install_keda(user_home(os.environ, Path.home()), world.cluster, tell)
+    yield
+    remove_keda(world.cluster)
+
+
+@pytest.fixture
+def keda(
+    keda_installed: None,  # noqa: ARG001 - once for all
+    world: World,
+    space: Space,
+    request: pytest.FixtureRequest,
+) -> Iterator[None]:
+    """KEDA; what it said is told when the scenario fails."""
+    yield
+    if verdict.has_failed(request.node):
+        tell(f"what KEDA said:\n{Space(world.kubectl, KEDA).report('keda')}")
+        tell(space.run("get", "scaledobjects,hpa", "-o", "yaml")[-20_000:])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
