@@ -24,6 +24,9 @@ class Template:
     max_running: int = 64
     chunk_tokens: int = 512
     transport: str = "auto"
+    offload_memory_bytes: int | None = None
+    offload_disk_bytes: int | None = None
+    offload_path: str | None = None
     tensor_parallel: int = 1
     nodes: int = 1
     """Pods of each worker, which share its ranks."""
@@ -35,6 +38,9 @@ class Template:
             del fields["tensor_parallel"]  # workers from before there was such a field are the same ones
         if self.nodes == 1:
             del fields["nodes"]
+        for name in ("offload_memory_bytes", "offload_disk_bytes", "offload_path"):
+            if fields[name] is None:
+                del fields[name]
         return _digest(fields)
 
     def pairing(self) -> str:

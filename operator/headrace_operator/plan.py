@@ -62,6 +62,7 @@ def pools_of(deployment: LLMDeployment) -> Iterable[Pool]:
     """Yield the pools of one deployment, with the first number of workers; threads left open are 0."""
     spec = deployment.spec
     name = DeploymentName(deployment.metadata.name)
+    offload = spec.kv.offload
     template = Template(
         model=spec.model.uri,
         dtype=spec.model.dtype,
@@ -72,6 +73,9 @@ def pools_of(deployment: LLMDeployment) -> Iterable[Pool]:
         max_running=spec.engine.max_running,
         chunk_tokens=spec.engine.chunk_tokens,
         transport=spec.kv.transfer,
+        offload_memory_bytes=None if offload is None else offload.memory_bytes,
+        offload_disk_bytes=None if offload is None or offload.disk is None else offload.disk_bytes,
+        offload_path=None if offload is None else offload.path,
         tensor_parallel=spec.parallelism.tensor,
         nodes=spec.parallelism.nodes,
     )

@@ -124,6 +124,11 @@ VALID: Final = (
     Case("ranks that nodes share evenly", {"spec.parallelism": {"tensor": 4, "nodes": 2}}),
     Case("ranks of one node", {"spec.parallelism.tensor": 3}),
     Case("memory with a fraction", {"spec.kv.memory": "1.5Mi"}),
+    Case("memory for offloaded blocks", {"spec.kv.offload": {"memory": "1Mi"}}),
+    Case(
+        "memory and disk for offloaded blocks", {"spec.kv.offload": {"memory": 1048576, "disk": "50Gi", "path": "/a"}}
+    ),
+    Case("a volume for offloaded blocks", {"spec.kv.offload": {"memory": "4G", "disk": "1G", "storageClass": "fast"}}),
     Case("requests equal to limits", {"spec.decode.resources": {"requests": {"cpu": 1}, "limits": {"cpu": "1000m"}}}),
     Case("requests of another name than limits", {"spec.decode.resources": {"requests": {"a": 2}, "limits": {"b": 1}}}),
     Case("no surge", {"spec.rollout": {"maxSurge": 0, "maxUnavailable": "10%"}}),
@@ -234,6 +239,19 @@ INVALID: Final = (
     Case("memory as a small number", {"spec.kv.memory": 1048575}, "memory is 1048575"),
     Case("memory below zero", {"spec.kv.memory": -1}, "spec.kv.memory"),
     Case("memory with an unknown unit", {"spec.kv.memory": "5Xi"}, "spec.kv.memory"),
+    Case("offload without memory", {"spec.kv.offload": {"disk": "1Gi"}}, "spec.kv.offload.memory"),
+    Case("offload to less memory than the least", {"spec.kv.offload": {"memory": "1Ki"}}, "memory is 1Ki"),
+    Case("a folder without its disk", {"spec.kv.offload": {"memory": "1Gi", "path": "/a"}}, "spec.kv.offload.path"),
+    Case(
+        "a volume without its size",
+        {"spec.kv.offload": {"memory": "1Gi", "storageClass": "fast"}},
+        "spec.kv.offload.storageClass",
+    ),
+    Case(
+        "offload with several ranks",
+        {"spec.kv.offload": {"memory": "1Gi"}, "spec.parallelism": {"tensor": 2}},
+        "spec.kv.offload",
+    ),
     Case("memory beyond what can be counted", {"spec.kv.memory": 1 << 63}, "spec.kv.memory"),
     Case("memory as a fraction", {"spec.kv.memory": 1048576.5}, "spec.kv.memory"),
     Case("an adapter without its vendor", {"spec.kv.rdma": {"resource": "hca"}}, "spec.kv.rdma.resource"),

@@ -66,7 +66,7 @@ def test_defaults_bounds_and_rules_reach_the_schema() -> None:
         "example": 16,
     }
     assert deployment["properties"]["kv"]["default"] == {}
-    assert len(deployment["x-kubernetes-validations"]) == 3
+    assert len(deployment["x-kubernetes-validations"]) == 4
 
 
 def test_what_something_scales_has_no_default() -> None:

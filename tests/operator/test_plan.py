@@ -161,3 +161,13 @@ def test_the_files_of_the_cascade_reach_the_local_router() -> None:
 def test_what_lies_in_a_cluster_is_refused_locally(money: str, said: str) -> None:
     with pytest.raises(PlanError, match=said):
         planned(deployment("a"), router("front", "a").replace("spec: {", f"spec: {{{money}, "))
+
+
+def test_offload_reaches_the_workers_and_leaves_all_others_as_they_were() -> None:
+    text = ", kv: {offload: {memory: 1Gi, disk: 2Gi, path: /kv}}"
+    plain, tiered = (planned(deployment(spec=spec)).pools[0] for spec in ("", text))
+    template = tiered.template
+    assert (template.offload_memory_bytes, template.offload_disk_bytes) == (1 << 30, 2 << 30)
+    assert template.offload_path == "/kv"
+    assert plain.template.offload_memory_bytes is None
+    assert (plain.revision != tiered.revision, plain.pairing == tiered.pairing) == (True, True)

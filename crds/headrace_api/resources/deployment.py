@@ -76,6 +76,12 @@ class DeploymentSpec(Part):
             "disaggregation never has one pool only, so that no ratio can be held; leave scaling.ratio out",
             "scaling.ratio",
         ),
+        Rule(
+            "!self.?kv.?offload.hasValue() || self.?parallelism.?tensor.orValue(1) == 1",
+            lambda spec: spec.kv.offload is None or spec.parallelism.tensor == 1,
+            "several ranks cannot offload KV blocks yet; leave kv.offload out or set parallelism.tensor to 1",
+            "kv.offload",
+        ),
     )
 
     model: ModelSpec

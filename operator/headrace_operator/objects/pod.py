@@ -7,7 +7,7 @@ from headrace_api.names import CONDITION_KV_TRANSFER
 from headrace_api.resources import LLMDeployment
 from headrace_api.resources.pods import Workers
 from headrace_operator.desired import Pool, Role
-from headrace_operator.objects import labels, names, placement, security
+from headrace_operator.objects import disk, labels, names, placement, security
 from headrace_operator.objects.images import image_fields, pull_secrets
 from headrace_operator.objects.merge import merge
 from headrace_operator.objects.owner import Manifest, Owner
@@ -64,6 +64,7 @@ def _pod(deployment: LLMDeployment, pool: Pool, site: Site) -> Manifest:
             {"name": "settings", "configMap": {"name": names.revision(owner.name, pool.role, pool.revision)}},
             {"name": "tmp", "emptyDir": {}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory(accelerator)}},
+            *disk.volumes(spec.kv),
             *weights.volumes(),
         ],
     }
@@ -91,6 +92,7 @@ def _container(deployment: LLMDeployment, pool: Pool, site: Site, weights: Weigh
             {"name": "settings", "mountPath": _SETTINGS_FOLDER, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  # a volume of the pod's own
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108  # likewise
+            *disk.mounts(spec.kv),
             *weights.mounts(read_only=True),
         ],
     }

@@ -25,7 +25,8 @@ def requirements(workers: Workers, kv: KvSpec, accelerator: Accelerator, ranks: 
         requests["cpu"] = str(workers.threads) if workers.threads else _OPEN_PROCESSORS
     if "memory" not in stated:
         kv_bytes = kv.memory_bytes if accelerator == "cpu" else None
-        requests["memory"] = str(_RUNTIME_BYTES + (kv_bytes or 0))
+        offload_bytes = 0 if kv.offload is None else kv.offload.memory_bytes
+        requests["memory"] = str(_RUNTIME_BYTES + (kv_bytes or 0) + offload_bytes)
     # devices cannot be shared: the API server takes the limit for the request
     if accelerator == "nvidia" and GPU not in stated:
         limits[GPU] = str(ranks)

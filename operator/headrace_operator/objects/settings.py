@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from headrace_api.resources import LLMDeployment
 from headrace_operator.desired import Pool
-from headrace_operator.objects import labels, names
+from headrace_operator.objects import disk, labels, names
 from headrace_operator.objects.owner import Manifest, Owner
 from headrace_operator.objects.site import Site
 from headrace_operator.objects.weights import Weights
@@ -22,6 +22,7 @@ def settings(deployment: LLMDeployment, pool: Pool, site: Site) -> dict[str, Any
     """
     spec = deployment.spec
     template = {name: value for name, value in asdict(pool.template).items() if value is not None}
+    template.pop("offload_path", None)  # a folder of the user's machine
     return {
         **template,
         "model": Weights.of(deployment).uri,
@@ -29,6 +30,7 @@ def settings(deployment: LLMDeployment, pool: Pool, site: Site) -> dict[str, Any
         "role": pool.role,
         "device": _DEVICES[site.accelerator(spec.accelerator)],
         "drain_s": spec.rollout.drain_timeout_s,
+        **({"offload_path": disk.FOLDER} if pool.template.offload_disk_bytes else {}),
     }
 
 
