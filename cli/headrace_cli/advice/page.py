@@ -68,6 +68,9 @@ def _bars(axes: Any, report: Report) -> None:
     advice = report.advice[::-1]
     values = [report.per_day(one.saving) / NANO for one in advice]
     axes.barh([f"{one.topic}\n{one.subject}" for one in advice], values, color="tab:green")
+    if not advice:
+        axes.text(0.5, 0.5, "No change is advised.", ha="center", transform=axes.transAxes)
+        axes.set_yticks([])
     axes.set(title="What advice would save", xlabel=f"{report.currency} a day")
     axes.grid(axis="x", alpha=0.3)
 

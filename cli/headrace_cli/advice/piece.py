@@ -83,3 +83,5 @@ class Setting:
     name: str
     prefix: float
     whole: float
+    is_own: bool = True
+    """Whether the gate's file names it; others lie between, and are shown only where they are chosen."""

@@ -1,5 +1,6 @@
 """All advice on one ledger, as text and as JSON."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,6 +19,8 @@ from headrace_router.cost.facts import MOST_LINES, Facts
 from headrace_router.cost.money import NANO, to_text
 
 _DAY_S: Final = 86_400
+_WIDTH: Final = 110
+"""Of sentences; tables are as wide as they are."""
 _TOGETHER: Final = "Each saving is that of one change alone: they do not add up where they touch the same requests."
 
 
@@ -95,17 +98,28 @@ def _lines(report: Report) -> Iterable[str]:
         yield f"\n{part.title}"
         if part.rows:
             yield from (f"  {line}" for line in table(part.rows, report.currency))
-        yield from (f"  {note}" for note in part.notes)
+        yield from (_wrapped(note, "  ") for note in part.notes)
 
 
 def _advice(report: Report, number: int, one: Advice) -> Iterable[str]:
     share = f", {one.saving / report.spent:.1%} of all that was spent" if report.spent else ""
     yield f"{number}. {one.topic}, {one.subject}"
-    yield f"   now      {one.now}"
-    yield f"   instead  {one.instead}"
-    yield f"   saves    {_saving(report, one)}{share}"
-    yield f"   risk     {one.risk}"
-    yield f"   rests on {one.requests} requests"
+    for name, text in (
+        ("now", one.now),
+        ("instead", one.instead),
+        ("saves", f"{_saving(report, one)}{share}"),
+        ("risk", one.risk),
+        ("rests on", f"{one.requests} requests"),
+    ):
+        yield _wrapped(text, f"   {name:9}")
+
+
+def _wrapped(text: str, head: str) -> str:
+    """Return a text in lines behind its head; no word is parted, for options are words."""
+    room = " " * len(head)
+    return textwrap.fill(
+        text, _WIDTH, initial_indent=head, subsequent_indent=room, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _saving(report: Report, one: Advice) -> str:

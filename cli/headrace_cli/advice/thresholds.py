@@ -45,6 +45,8 @@ class Other:
     interval: tuple[int, int]
     lost: float
     """Answers wrong more than now, as a share, by the gate's belief; below 0 where fewer are."""
+    is_own: bool
+    """See `Setting`."""
 
 
 def thresholds(facts: Facts, wishes: Wishes, hourly: frozenset[str]) -> Part:
@@ -65,8 +67,8 @@ def thresholds(facts: Facts, wishes: Wishes, hourly: frozenset[str]) -> Part:
             notes.append(doubt)
             continue
         others = outcomes(judged, wishes.settings or suggested(judged.gain), wishes.seed)
-        rows += [_now(judged), *(_row(judged, one) for one in others)]
         best = chosen(others, judged.spent, wishes.may_lose)
+        rows += [_now(judged), *(_row(judged, one) for one in others if one.is_own or one is best)]
         if best is None:
             notes.append(_nothing(judged, wishes.may_lose))
         else:
@@ -100,7 +102,8 @@ def outcomes(pair: Pair, settings: Sequence[Setting], seed: int) -> list[Other]:
         saving = round(float(_saving(sums, place)[0]))
         interval = between(_saving(samples, place))
         lost = float((pair.gain * (pair.escalated.astype(np.float64) - one)).mean())
-        others.append(Other(setting.name, float(one.mean()), _kept(pair, one), saving, interval, lost))
+        share, kept = float(one.mean()), _kept(pair, one)
+        others.append(Other(setting.name, share, kept, saving, interval, lost, setting.is_own))
     return others
 
 
@@ -195,7 +198,7 @@ def _advice(pair: Pair, best: Other, hourly: frozenset[str]) -> Advice:
         topic="threshold",
         subject=pair.name,
         now=f"{pair.escalated.mean():.1%} of the answers of {pair.cheap} were left to {pair.strong}.",
-        instead=f"Escalate {_when(best.name)}: {best.escalated:.1%} would be.",
+        instead=f"{_instead(best.name)}: {best.escalated:.1%} would be.",
         saving=best.saving,
         interval=(best.interval[0], min(pair.spent, best.interval[1])),
         risk=(
@@ -206,7 +209,9 @@ def _advice(pair: Pair, best: Other, hourly: frozenset[str]) -> Advice:
     )
 
 
-def _when(name: str) -> str:
-    if name == "never" or name.startswith("target"):
-        return name if name == "never" else f"by {name}"
-    return f"at a {name} (which `target` that is, `--gate GATE.json` tells)"
+def _instead(name: str) -> str:
+    if name.startswith("target "):
+        return f"Set `cascade.target` to {name.removeprefix('target ')}"
+    if name == "never":
+        return "Escalate none, by `policy: pinned`"
+    return f"Escalate at a {name} (which `cascade.target` that is, `--gate GATE.json` tells)"

@@ -14,6 +14,7 @@ from tests.router.cascade.ladder import auto, gate_file, ladder
 from tests.router.rig import run as drive
 
 from headrace_cli.advice import report as reports
+from headrace_cli.advice.gates import settings_of
 from headrace_cli.main import main
 from headrace_router.cost.entry import COLUMNS, Entry
 from headrace_router.cost.sqlite import SqliteStore
@@ -75,8 +76,10 @@ def test_a_real_ledger_gets_advice_whose_amounts_are_its_own(
     now, half, whole = told["tables"]["threshold"]
     assert (half["escalate"], whole["escalate"]) == ("target 0.5", "target 1")
     assert half["escalated"] < now["escalated"] < whole["escalated"], "the router ran with target 0.95"
+    (same,) = [one for one in settings_of(gate_file(tmp_path)) if one.name == "target 0.95"]
+    assert not same.is_own, "the file has no threshold for it, and it is no choice here"
     (found,) = [one for one in told["advice"] if one["topic"] == "threshold"]
-    assert found["instead"].startswith("Escalate by target 0.5")
+    assert found["instead"].startswith("Set `cascade.target` to 0.5: ")
     assert found["requests"] == NUM_REQUESTS
     assert 0 < found["saving"] < told["spent"]
 

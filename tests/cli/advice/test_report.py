@@ -1,6 +1,7 @@
 """All advice together: never more than was spent, and said in the same amounts as text and as JSON."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -77,9 +78,22 @@ def a_day(**fields: Any) -> Report:
     return analyse(facts(**({"legs": tuple(legs), "spent": 40_000} | fields)), Wishes(), None, traced=False)
 
 
+def unwrapped(report: Report) -> str:
+    return re.sub(r"\n +", " ", to_plain(report))
+
+
+def test_sentences_are_wrapped_and_options_are_not_parted() -> None:
+    lines = to_plain(a_day()).splitlines()
+    risk = next(place for place, line in enumerate(lines) if line.startswith("   risk     The gate"))
+    assert lines[risk + 1].startswith(" " * 12 + "measurement: "), "it goes on below its beginning"
+    assert max(map(len, lines[risk : risk + 3])) <= 110
+    assert any("(`headrace cascade evaluate`)" in line for line in lines)
+    assert any("(`--trace FILE`" in line for line in lines)
+
+
 def test_text_and_json_tell_the_same() -> None:
     report = a_day()
-    told, text = json.loads(to_json(report)), to_plain(report)
+    told, text = json.loads(to_json(report)), unwrapped(report)
     (one,) = told["advice"]
     assert (one["topic"], one["saving"], one["saving_per_day"], one["requests"]) == ("threshold", 1e-5, 1e-5, 300)
     assert b'"saving":0.00001,' in to_json(report), "an amount is exact, without an exponent"

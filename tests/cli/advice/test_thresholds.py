@@ -29,7 +29,7 @@ def test_answers_that_hardly_gain_are_advised_to_be_kept() -> None:
     assert 0 < found.interval[0] < 10_000 < found.interval[1]
     assert found.requests == 300
     assert "66.7% of the answers of small" in found.now
-    assert found.instead == "Escalate by target 0.9: 33.3% would be."
+    assert found.instead == "Set `cascade.target` to 0.9: 33.3% would be."
     assert "expects 0.17 in 100 answers more to be wrong" in found.risk
 
 

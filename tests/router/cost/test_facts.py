@@ -65,7 +65,7 @@ def test_what_says_nothing_of_a_choice_is_no_leg(store: Store) -> None:
             line("c~large", kind="tried", at=2.0, **LARGE),  # was asked beside it, in case
         ]
     )
-    store.append([line("c~small", **SMALL)])  # a repeat
+    store.append([line("c~small", at=1.5, **SMALL)])  # a repeat
     assert read(store).legs == (Leg("small", "chat", 4, 0.1, "whole", None, 0),)
 
 
