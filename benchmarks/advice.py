@@ -1,22 +1,19 @@
 """A real ledger to show advice on: a router with two tiers and a gate, and workers that answer without a model.
 
 The small tier is more or less sure of each answer, drawn from a seed; every other request is a stream, judged by its
-first tokens. `python -m benchmarks.advice --out FOLDER --minutes 20`, then `headrace cost advise --ledger
-sqlite:FOLDER/ledger.db --gate FOLDER/gate.json`.
+first tokens. `python -m benchmarks.advice --out FOLDER`, then `headrace cost advise --ledger sqlite:FOLDER/ledger.db
+--gate FOLDER/gate.json`. With `--target` as advised and `--every-s 0` the same requests show whether that was true.
 """
 
 import argparse
 import asyncio
 import json
 import random
-import time
 from pathlib import Path
 from typing import Any, Final
 
 from tests.router.cascade.ladder import COMMIT_TOKENS, auto, ladder
 
-EVERY_S: Final = 1.0
-"""Between two requests."""
 THRESHOLDS: Final = ((0.5, 0.4), (0.8, 0.15), (0.9, 0.06), (0.95, 0.02), (1.0, 0.001))
 """Targets and gains, as a gate would have them that was trained on other traffic."""
 
@@ -48,34 +45,33 @@ def gate_file(folder: Path) -> Path:
     return path
 
 
-async def run(folder: Path, minutes: float, seed: int) -> int:
-    """Send requests until the time is over; return how many."""
-    chance = random.Random(seed)
-    count, until_s = 0, time.monotonic() + 60 * minutes
+async def run(folder: Path, options: argparse.Namespace) -> None:
+    """Send the requests; they are the same for the same seed, whatever the target."""
+    chance = random.Random(options.seed)
     # These workers have no page of metrics to ask for idle time.
     given: dict[str, Any] = {"priced": True, "gate": str(gate_file(folder)), "unused_portion_s": 1e6}
-    async with ladder(folder, {"target": 0.95}, **given) as (it, small, large):
-        while time.monotonic() < until_s:
+    async with ladder(folder, {"target": options.target}, **given) as (it, small, large):
+        for number in range(options.requests):
             small.logprob = -min(2.0, chance.expovariate(5.0))
             small.count, large.count = chance.randint(8, 40), chance.randint(8, 40)
             small.cached_tokens = large.cached_tokens = chance.choice((0, 0, 64))
-            reply = await it.ask(auto("anne" if count % 3 else "bert", stream=count % 2 == 0))
+            reply = await it.ask(auto("anne" if number % 3 else "bert", stream=number % 2 == 0))
             assert reply.status == 200, reply.body
-            count += 1
-            await asyncio.sleep(EVERY_S)
-    return count
+            await asyncio.sleep(options.every_s)
 
 
 def main() -> None:
     """Make the ledger."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.advice", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--requests", type=int, default=1447)
+    parser.add_argument("--every-s", type=float, default=1.0, help="between two requests")
+    parser.add_argument("--target", type=float, default=0.95, help="of the cascade")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    count = asyncio.run(run(options.out, options.minutes, options.seed))
-    print(f"{count} requests are in {options.out / 'ledger.db'}")
+    asyncio.run(run(options.out, options))
+    print(f"{options.requests} requests are in {options.out / 'ledger.db'}")
 
 
 if __name__ == "__main__":
