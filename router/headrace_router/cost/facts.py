@@ -22,7 +22,6 @@ class Leg(msgspec.Struct, frozen=True, array_like=True):
     """One tier's part in a request that had more tiers to go to."""
 
     tier: str
-    model: str
     cost: int
     """What it cost, in billionths."""
     gain: float | None
@@ -145,7 +144,6 @@ class Line(msgspec.Struct, frozen=True):
     at: float
     kind: Kind
     tier: str
-    model: str
     cost: int
     gain: float | None
     stage: Stage | None
@@ -177,10 +175,10 @@ def _climb(lines: Sequence[Line]) -> Iterator[Leg]:
     for place, line in enumerate(rungs[: shown + 1]):
         if place < shown:
             after = sum(later.cost for later in rungs[place + 1 :])
-            yield Leg(line.tier, line.model, line.cost, line.gain, line.stage, rungs[place + 1].tier, after)
+            yield Leg(line.tier, line.cost, line.gain, line.stage, rungs[place + 1].tier, after)
         else:
             # A tier that was asked beside it, in case, would have been asked under any threshold.
-            yield Leg(line.tier, line.model, line.cost, line.gain, line.stage, None, 0)
+            yield Leg(line.tier, line.cost, line.gain, line.stage, None, 0)
 
 
 def _rungs(lines: Sequence[Line]) -> list[Line]:
@@ -205,14 +203,13 @@ def _together(rung: Line, line: Line) -> Line:
 
 def _lines(query: Query, columns: frozenset[str], since_s: float) -> tuple[list[Line], bool]:
     statement = (
-        f"SELECT entry, at, kind, tier, model, cost, {_known('gain', columns)}, {_known('stage', columns)} "  # noqa: S608
+        f"SELECT entry, at, kind, tier, cost, {_known('gain', columns)}, {_known('stage', columns)} "  # noqa: S608
         "FROM entries WHERE at >= ? AND entry LIKE ? AND kind IN ('request', 'tried', 'failed') "
         f"ORDER BY at DESC LIMIT {MOST_LINES}"
     )
     rows = query(statement, (since_s, "%~%"))
     return [
-        Line(entry, float(at), kind, tier, model, int(cost), gain, stage)
-        for entry, at, kind, tier, model, cost, gain, stage in rows
+        Line(entry, float(at), kind, tier, int(cost), gain, stage) for entry, at, kind, tier, cost, gain, stage in rows
     ], len(rows) == MOST_LINES
 
 

@@ -19,12 +19,12 @@ def facts(**fields: Any) -> Facts:
 
 def kept(count: int, gain: float, *, cost: int = 10, prefix: bool = False) -> list[Leg]:
     """Return answers of the small tier that the gate let pass."""
-    return [Leg("small", "chat", cost, gain, "prefix" if prefix else "whole", None, 0)] * count
+    return [Leg("small", cost, gain, "prefix" if prefix else "whole", None, 0)] * count
 
 
 def escalated(count: int, gain: float | None, *, cost: int = 10, after: int = 100, prefix: bool = False) -> list[Leg]:
     """Return requests that went on to the large tier."""
-    leg = Leg("small", "chat", cost, gain, "prefix" if prefix else "whole", "large", after)
+    leg = Leg("small", cost, gain, "prefix" if prefix else "whole", "large", after)
     return [leg if gain is not None else msgspec.structs.replace(leg, stage=None)] * count
 
 

@@ -37,8 +37,8 @@ def test_legs_say_what_went_on_and_what_that_cost(store: Store) -> None:
         ]
     )
     assert sorted(read(store).legs, key=lambda leg: leg.cost) == [
-        Leg("small", "chat", 3, 0.6, "prefix", "large", 50),
-        Leg("small", "chat", 7, 0.1, "whole", None, 0),
+        Leg("small", 3, 0.6, "prefix", "large", 50),
+        Leg("small", 7, 0.1, "whole", None, 0),
     ]
 
 
@@ -66,7 +66,7 @@ def test_what_says_nothing_of_a_choice_is_no_leg(store: Store) -> None:
         ]
     )
     store.append([line("c~small", at=1.5, **SMALL)])  # a repeat
-    assert read(store).legs == (Leg("small", "chat", 4, 0.1, "whole", None, 0),)
+    assert read(store).legs == (Leg("small", 4, 0.1, "whole", None, 0),)
 
 
 def test_samples_and_verifier_are_part_of_what_their_tier_cost_and_audits_of_nothing(store: Store) -> None:
