@@ -12,6 +12,7 @@ PARTS = {
     "handoff": "time to first token of 1P1D beside one unified worker; memory",
     "overlap": "how much of a hand-off hides behind compute",
     "handoff_raw": "hand-off bandwidth beside raw NIXL",
+    "offload": "a prompt whose blocks were evicted: from memory and from disk beside computed anew",
     "ranks": "prefill over two ranks beside one rank with both cores",
     "router": "added latency and requests per second beside vllm-router",
     "reconcile": "the operator beside a bare client, 100 deployments and 1,000 pods on simulated nodes",
