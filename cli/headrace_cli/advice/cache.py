@@ -99,8 +99,8 @@ def _model(own: Sequence[Used], rates: Mapping[str, float], trace: Repeats) -> A
         subject=model,
         now=f"{cached / prompt:.1%} of {prompt} prompt tokens came out of a cache.",
         instead=(
-            f"Keep more prefixes (`kv.memory`, `kv.offload`): of the prompt tokens of {trace.name}, {trace.share:.1%} repeat the "
-            "beginning of an earlier prompt."
+            f"Keep more prefixes (`kv.memory`, `kv.offload`): of the prompt tokens of {trace.name}, {trace.share:.1%} "
+            "repeat the beginning of an earlier prompt."
         ),
         saving=saving,
         interval=None,
