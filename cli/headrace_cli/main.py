@@ -3,6 +3,7 @@
 import argparse
 import importlib.metadata
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from headrace_cli.errors import CliError
 
 INTERRUPTED_STATUS = 130
 """What a shell expects of a command that Ctrl-C ended."""
+UNREAD_STATUS = 141
+"""The same of one whose reader has gone."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,8 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("httpcore").setLevel(logging.WARNING)
     try:
         status: int = options.run(options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED_STATUS
+    except BrokenPipeError:
+        # Whoever reads has enough (`headrace … | head`); what is left must not be written again at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD_STATUS
     except CliError as error:
         sys.stderr.write(f"headrace: {error}\n")
         return error.status

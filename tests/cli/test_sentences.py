@@ -1,6 +1,9 @@
 """Everything that can be wrong before something starts: one sentence, the right exit status, never a traceback."""
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,6 +124,16 @@ def test_render_writes_every_default_and_reads_back(capsys: pytest.CaptureFixtur
     (tmp_path / "again.yaml").write_text(rendered)
     assert main(["render", str(tmp_path / "again.yaml")]) == 0
     assert capsys.readouterr().out == rendered
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    command = [sys.executable, "-m", "headrace_cli", "render", EXAMPLE]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, timeout=60, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
