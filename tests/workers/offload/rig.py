@@ -11,7 +11,7 @@ from headrace_worker.offload.clerk import Clerk
 from headrace_worker.offload.folder import Folder
 from headrace_worker.offload.offload import TieredOffload
 from headrace_worker.offload.rates import Rates
-from headrace_worker.offload.storage import Storage, pick
+from headrace_worker.offload.storage import NixlStorage, Storage
 from headrace_worker.offload.tiers import Tiers
 
 DEADLINE_S = 60.0
@@ -35,7 +35,7 @@ def make_offload(
     slots: int,
     folder: Path | None = None,
     files: int = 0,
-    make_storage: MakeStorage = pick,
+    make_storage: MakeStorage = NixlStorage,
     worker: str = "worker",
 ) -> TieredOffload:
     """Return tiers that load whatever they have; with a folder, a disk too."""
@@ -56,7 +56,9 @@ def make_offload(
 class Desk:
     """One worker's tiers beside a KV tensor whose blocks hold their own numbers."""
 
-    def __init__(self, folder: Path, *, slots: int = 8, files: int = 64, make_storage: MakeStorage = pick) -> None:
+    def __init__(
+        self, folder: Path, *, slots: int = 8, files: int = 64, make_storage: MakeStorage = NixlStorage
+    ) -> None:
         self.kv = torch.zeros(3, 16, 2, 2, 4, 8)
         self.offload = make_offload(self.kv, slots=slots, folder=folder, files=files, make_storage=make_storage)
         self.folder = folder

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.workers.offload.rig import DEADLINE_S, Desk, MakeStorage, content, ke
 
 from headrace_worker.errors import SettingsError, StuckError
 from headrace_worker.offload.files import TRAILER_BYTES
-from headrace_worker.offload.storage import NixlStorage, PlainStorage, Storage
+from headrace_worker.offload.storage import NixlStorage, PlainStorage, Storage, pick
 
 WAYS: list[MakeStorage] = [NixlStorage, lambda _address, _size: PlainStorage()]
 
@@ -195,6 +196,16 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match=r"offload_path '.*file' cannot be used: Not a directory; name a folder"):
         make_offload(torch.zeros(1, 1, 1, 1, 1, 1), slots=1, folder=tmp_path / "file", files=1)
+
+
+def test_plain_calls_are_taken_where_nixl_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = torch.zeros(4096, dtype=torch.uint8)
+    assert pick(memory.data_ptr(), memory.nbytes, tmp_path).name == "nixl"
+    with file_size_limit(10):
+        assert pick(memory.data_ptr(), memory.nbytes, tmp_path).name == "plain"
+    monkeypatch.setitem(sys.modules, "nixl._bindings", None)
+    assert pick(memory.data_ptr(), memory.nbytes, tmp_path).name == "plain"
+    assert not list(tmp_path.iterdir())
 
 
 class Stuck(PlainStorage):

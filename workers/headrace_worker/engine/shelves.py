@@ -42,9 +42,10 @@ def make_offload(settings: WorkerSettings, engine: Engine, wake: Callable[[], No
 
 def _clerk(settings: WorkerSettings, engine: Engine, arena: Arena, wake: Callable[[], None]) -> Clerk:
     path = fetch.cache_root() / "kv" if settings.offload_path is None else Path(settings.offload_path)
+    folder = Folder(path, settings.worker, bytes.fromhex(engine.kv_hash))
     return Clerk(
-        Folder(path, settings.worker, bytes.fromhex(engine.kv_hash)),
-        make_storage=lambda: pick(arena.base, arena.size),
+        folder,
+        make_storage=lambda: pick(arena.base, arena.size, folder.place),
         view=arena.view,
         address=arena.address,
         block_bytes=arena.block_bytes,

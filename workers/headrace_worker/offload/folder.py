@@ -51,6 +51,11 @@ class Folder:
                 f"offload_path {str(path)!r} cannot be used: {error.strerror}; name a folder that can be written"
             ) from None
 
+    @property
+    def place(self) -> Path:
+        """Where the files are."""
+        return self._folder
+
     def path(self, key: bytes) -> Path:
         """Return the name of a block's file."""
         name = key.hex()
