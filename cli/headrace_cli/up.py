@@ -110,13 +110,13 @@ def free_choice(resources: Sequence[Resource]) -> str | None:
 def welcome(url: str, deployments: Sequence[str], model: str | None = None) -> list[str]:
     """Return what a user sees once all is ready: the address and a command to try it."""
     body = {
-        "model": model or deployments[0],
+        "model": model or (deployments[0] if deployments else "auto"),
         "stream": True,
         "messages": [{"role": "user", "content": "Why do rivers meander?"}],
     }
     return [
         "",
-        f"Serving {', '.join(deployments)} at {url}/v1",
+        f"Serving {', '.join(deployments) or 'endpoints of others'} at {url}/v1",
         "",
         f"  curl -N {url}/v1/chat/completions -H 'content-type: application/json' -d '{json.dumps(body)}'",
         "",

@@ -23,13 +23,14 @@ def plan(resources: Sequence[Resource], *, processors: int, threads: int | None 
         PlanError: two deployments have one name, two routers, or a tier without its deployment.
     """
     deployments = [resource for resource in resources if isinstance(resource, LLMDeployment)]
-    if not deployments:
+    routers = [resource for resource in resources if isinstance(resource, LLMRouter)]
+    if not deployments and not any(tier.endpoint for router in routers for tier in router.spec.tiers):
         raise PlanError("the files hold no LLMDeployment; there is nothing to serve")
     names = [DeploymentName(deployment.metadata.name) for deployment in deployments]
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise PlanError(f"LLMDeployment {repeated} occurs twice; give each deployment its own metadata.name")
     pools = tuple(pool for deployment in deployments for pool in pools_of(deployment))
-    router = _router([resource for resource in resources if isinstance(resource, LLMRouter)], names)
+    router = _router(routers, names)
     return Desired(tuple(_revised(pool) for pool in _share(pools, processors, threads)), router)
 
 
@@ -92,7 +93,7 @@ def pools_of(deployment: LLMDeployment) -> Iterable[Pool]:
 
 def _share(pools: Sequence[Pool], processors: int, threads: int | None) -> tuple[Pool, ...]:
     """Return the pools with their threads filled in: an even share of the one node's processors, at least one."""
-    share = max(1, processors // sum(pool.replicas for pool in pools))
+    share = max(1, processors // max(1, sum(pool.replicas for pool in pools)))
     return tuple(
         replace(pool, template=replace(pool.template, threads=threads or pool.template.threads or share, nodes=1))
         for pool in pools
@@ -106,13 +107,14 @@ def _router(routers: Sequence[LLMRouter], names: Sequence[DeploymentName]) -> Ro
         raise PlanError(f"the files hold LLMRouters {listed}; one router process serves all files, so keep one")
     if not routers:
         return Router(frozenset(names))
-    for tier in routers[0].spec.tiers:
-        if tier.deployment not in names:
+    named = [(tier.name, tier.deployment) for tier in routers[0].spec.tiers if tier.deployment is not None]
+    for tier, deployment in named:
+        if deployment not in names:
             raise PlanError(
-                f"tier {tier.name} of LLMRouter {routers[0].metadata.name} names deployment {tier.deployment}, "
-                f"which is in none of the files; there are {', '.join(names)}"
+                f"tier {tier} of LLMRouter {routers[0].metadata.name} names deployment {deployment}, "
+                f"which is in none of the files; there are {', '.join(names) or 'none'}"
             )
-    return _with_books(routers[0], frozenset(DeploymentName(tier.deployment) for tier in routers[0].spec.tiers))
+    return _with_books(routers[0], frozenset(DeploymentName(deployment) for _, deployment in named))
 
 
 def _with_books(router: LLMRouter, serves: frozenset[DeploymentName]) -> Router:
@@ -123,6 +125,12 @@ def _with_books(router: LLMRouter, serves: frozenset[DeploymentName]) -> Router:
         raise PlanError(f"LLMRouter {router.metadata.name} has its keys in a Secret; local mode needs auth.keysFile")
     if ledger is not None and ledger.file is None:
         raise PlanError(f"LLMRouter {router.metadata.name} has its ledger in a cluster; local mode needs ledger.file")
+    for tier in spec.tiers:
+        if tier.endpoint is not None and tier.endpoint.key_secret is not None:
+            raise PlanError(
+                f"tier {tier.name} of LLMRouter {router.metadata.name} has its key in a Secret; "
+                "local mode needs endpoint.keyFile"
+            )
     return Router(
         serves,
         spec.books_json(),

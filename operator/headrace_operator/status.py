@@ -44,7 +44,10 @@ def conditions(deployment: DeploymentName, desired: Desired, observed: Observed)
 
 def is_ready(desired: Desired, observed: Observed) -> bool:
     """Return whether every deployment serves as asked: all workers, hand-offs tried, known to the router."""
-    return all(conditions(name, desired, observed)[-1].holds for name in desired.deployments)
+    # Without a deployment, where all tiers are endpoints of others, the router is all there is.
+    return _router_ready(desired, observed).holds and all(
+        conditions(name, desired, observed)[-1].holds for name in desired.deployments
+    )
 
 
 def _weights_ready(observed: Observed) -> Condition:

@@ -82,6 +82,8 @@ class RouterProcess:
     def _bookkeeping(self) -> Iterable[Coroutine[None, None, None]]:
         """Return what a router does now and then that keeps books, or has model files."""
         router, book = self.router, self.router.book
+        if router.endpoints:
+            yield every(POLL_S, router.endpoints.poll)
         if router.cascading is not None:
             yield every(POLL_S, router.cascading.poll)
         if book is None:

@@ -25,6 +25,7 @@ from headrace_router.cost.money import to_nano
 from headrace_router.cost.tenants import ANYBODY, Tenant
 from headrace_router.discovery.registry import Deployment, Member, Registry
 from headrace_router.discovery.worker import Worker
+from headrace_router.endpoint import Endpoint, Endpoints
 from headrace_router.errors import ClientError
 from headrace_router.openai.peek import PEEKS, Peek, peek_sizes, splice
 from headrace_router.openai.wishes import take_wishes
@@ -86,7 +87,9 @@ class Router:
         self.book = Book(spec, settings, loop) if spec is not None and kept else None
         cascade = None if spec is None or not spec.chooses else spec.cascade
         self.cascading = None if cascade is None else Cascading(cascade, settings.gate, settings.predictor)
-        self.tiers = Tiers([] if spec is None else [(tier.name, tier.deployment) for tier in spec.tiers])
+        self.tiers = Tiers([] if spec is None else [(tier.name, tier.model) for tier in spec.tiers])
+        self.endpoints = Endpoints.of(spec)
+        self.registry.update(*self.endpoints.joined((), ()))
         self._started = int(time.time())
         self._random = random.Random()  # noqa: S311 - ids and seeds need to differ, not to be secret
         self._tiering = None if self.cascading is None else Tiering(self, self.cascading, self._random)
@@ -197,6 +200,10 @@ class Router:
         """Return a request as it goes to a deployment; raise ClientError where there is none."""
         request, peek, identity = seen.request, seen.peek, seen.identity
         model, deployment = choice.deployment, self._deployment(choice.deployment)
+        told = _TIER % ",".join(choice.tried).encode() if choice.tried else b""
+        endpoint = self.endpoints.get(model)
+        if endpoint is not None:
+            return self._outward(seen, endpoint, told)
         hashes: tuple[int, ...] = ()
         prompt_bytes = len(request.body)
         if deployment.choosable:
@@ -217,7 +224,30 @@ class Router:
             created=int(time.time()),
             hashes=hashes,
             prompt_bytes=prompt_bytes,
-            told=_TIER % ",".join(choice.tried).encode() if choice.tried else b"",
+            told=told,
+        )
+
+    def _outward(self, seen: Seen, endpoint: Endpoint, told: bytes) -> Call:
+        """Return a request as it goes to an endpoint of others, without a seed of ours; raise ClientError."""
+        request, peek, identity = seen.request, seen.peek, seen.identity
+        if not endpoint.keyed:
+            raise endpoint.keyless()
+        stream = peek.stream is True and request.path != _EMBEDDINGS
+        body, quiet = endpoint.body(request.body, usage=stream and self.book is not None)
+        return Call(
+            path=request.path,
+            model=endpoint.tier,
+            stream=stream,
+            body=body,
+            forwarded=b"",
+            request_id=identity.request_id,
+            entry_id=identity.entry_id,
+            created=int(time.time()),
+            hashes=(),
+            prompt_bytes=len(request.body),
+            told=told,
+            endpoint=endpoint,
+            quiet=quiet,
         )
 
     def choose(self, model: str | None) -> Choice:
@@ -233,6 +263,9 @@ class Router:
     def serves(self, model: str) -> bool:
         """Whether a deployment has a worker that can be chosen now."""
         deployment = self.registry.deployments.get(model)
+        endpoint = self.endpoints.get(model)
+        if endpoint is not None and not endpoint.keyed:
+            return False
         now_s = self.now_s()
         return deployment is not None and any(one.breaker.closed(now_s) for one in deployment.decoders)
 
@@ -269,7 +302,7 @@ class Router:
 
     def update(self, workers: tuple[Worker, ...], models: frozenset[str]) -> None:
         """Take over a new list of ready workers."""
-        gone = self.registry.update(workers, models)
+        gone = self.registry.update(*self.endpoints.joined(workers, models))
         for member in gone:
             self.pool.drop(member.worker)
         if gone:
@@ -308,7 +341,8 @@ class Router:
     def listed(self) -> list[Worker]:
         """Return the workers that are listed now."""
         known = self.registry.deployments.values()
-        return [member.worker for one in known for member in (*one.decoders, *one.prefillers)]
+        members = (member for one in known for member in (*one.decoders, *one.prefillers))
+        return [member.worker for member in members if not member.worker.external]
 
     def _workers(self) -> dict[tuple[str, str], int]:
         now_s = self.now_s()

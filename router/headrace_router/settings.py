@@ -25,7 +25,8 @@ class RouterSettings(BaseModel):
     """Port to listen on; 0 takes a free one."""
     discovery: str
     """Where workers are listed: `file:PATH[,PATH…]`, state files as `headrace up --state` writes them, or
-    `kubernetes:NAMESPACE/NAME[,NAMESPACE/NAME…]`, deployments whose pods are watched."""
+    `kubernetes:NAMESPACE/NAME[,NAMESPACE/NAME…]`, deployments whose pods are watched, or `none`: all tiers are
+    endpoints."""
     kubeconfig: str | None = None
     """The way to the cluster for `kubernetes:`; default: the pod's service account, outside of pods KUBECONFIG."""
     ready_file: str | None = None

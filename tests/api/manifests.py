@@ -14,6 +14,7 @@ BASES: Final[Mapping[str, dict[str, Any]]] = {
     "LLMPool": {"deployment": "chat", "role": "decode"},
     "LLMRouter": {"tiers": [{"name": "small", "deployment": "chat"}]},
 }
+ENDPOINT: Final = {"url": "https://api.example.com/v1", "model": "large-1"}
 ABSENT: Final = object()
 """In place of a value: the field is taken out."""
 
@@ -167,6 +168,22 @@ VALID: Final = (
             "spec.auth": {"keysSecret": "keys"},
             "spec.ledger": {"claim": "money", "whenAway": "refuse"},
             "spec.budgets": [{"name": "b", "scope": "team", "of": "Search_1", "period": "day", "soft": 1, "hard": 1.5}],
+        },
+        kind="LLMRouter",
+    ),
+    Case("a tier of somebody else", {"spec.tiers": [{"name": "far", "endpoint": ENDPOINT}]}, kind="LLMRouter"),
+    Case(
+        "tiers of somebody else with everything",
+        {
+            "spec.tiers": [
+                {"name": "own", "deployment": "chat"},
+                {
+                    "name": "far",
+                    "endpoint": {**ENDPOINT, "keySecret": {"name": "example-com", "key": "api_key"}},
+                    "price": {"inputTokens": 1, "outputTokens": 2},
+                },
+                {"name": "near", "endpoint": {"url": "http://engine:8000", "model": "org/m:1", "keyFile": "a.key"}},
+            ]
         },
         kind="LLMRouter",
     ),
@@ -358,6 +375,41 @@ INVALID: Final = (
                 "a price below nothing",
                 {"spec.tiers": [{"name": "a", "deployment": "b", "price": {"gpuHour": -1}}]},
                 "gpuHour",
+            ),
+            (
+                "a tier of two kinds",
+                {"spec.tiers": [{"name": "a", "deployment": "b", "endpoint": ENDPOINT}]},
+                "spec.tiers[0].deployment",
+            ),
+            (
+                "an endpoint by the hour",
+                {"spec.tiers": [{"name": "a", "endpoint": ENDPOINT, "price": {"gpuHour": 1}}]},
+                "spec.tiers[0].price",
+            ),
+            (
+                "an endpoint with two keys",
+                {"spec.tiers": [{"name": "a", "endpoint": {**ENDPOINT, "keyFile": "k", "keySecret": {"name": "s"}}}]},
+                "keySecret",
+            ),
+            (
+                "an endpoint without a scheme",
+                {"spec.tiers": [{"name": "a", "endpoint": {**ENDPOINT, "url": "api.example.com/v1"}}]},
+                "spec.tiers[0].endpoint.url",
+            ),
+            (
+                "an endpoint with a key in its address",
+                {"spec.tiers": [{"name": "a", "endpoint": {**ENDPOINT, "url": "https://u:p@api.example.com/v1"}}]},
+                "spec.tiers[0].endpoint.url",
+            ),
+            (
+                "an endpoint without a model",
+                {"spec.tiers": [{"name": "a", "endpoint": {"url": "https://api.example.com/v1"}}]},
+                "spec.tiers[0].endpoint.model",
+            ),
+            (
+                "an endpoint's tier named like a deployment",
+                {"spec.tiers": [{"name": "a", "deployment": "b"}, {"name": "b", "endpoint": ENDPOINT}]},
+                "spec.tiers",
             ),
             ("a currency that is none", {"spec.currency": "euro"}, "currency"),
             ("keys from nowhere", {"spec.auth": {}}, "keysSecret"),

@@ -143,6 +143,25 @@ def test_prices_keys_and_ledger_reach_the_local_router() -> None:
     assert plain.books is None
 
 
+FAR = "{name: far, endpoint: {url: 'https://api.example.com/v1', model: m, keyFile: far.key}}"
+
+
+def test_tiers_of_others_need_no_deployment_and_their_keys_are_the_users_files() -> None:
+    alone = router("front", "a").replace("tiers: [", f"tiers: [{FAR}, ")
+    made = planned(deployment("a"), alone).router
+    assert made is not None
+    assert made.serves == {"a"}
+    assert made.books is not None
+    assert '"keyFile":"far.key"' in made.books
+    nothing = planned(router("front").replace("tiers: [", f"tiers: [{FAR}"))
+    assert nothing.pools == ()
+    assert nothing.router is not None
+    assert nothing.router.serves == frozenset()
+    secret = alone.replace("keyFile: far.key", "keySecret: {name: far}")
+    with pytest.raises(PlanError, match=r"tier far of LLMRouter front has its key in a Secret"):
+        planned(deployment("a"), secret)
+
+
 def test_the_files_of_the_cascade_reach_the_local_router() -> None:
     cascade = "cascade: {policy: predict-then-check, gate: {file: g.json}, predictor: {file: p.json}}"
     made = planned(deployment("a"), router("front", "a").replace("spec: {", f"spec: {{{cascade}, ")).router

@@ -1,10 +1,11 @@
-"""LLMRouter: several deployments behind one address."""
+"""LLMRouter: several deployments and endpoints behind one address."""
 
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from headrace_api.resources.cascade import Cascade
+from headrace_api.resources.endpoint import Endpoint
 from headrace_api.resources.labels import DnsLabel, Name
 from headrace_api.resources.meta import Part, Resource
 from headrace_api.resources.money import Auth, Budget, Currency, Ledger, Price
@@ -13,14 +14,39 @@ from headrace_api.resources.status import RouterStatus
 
 
 class Tier(Part):
-    """One deployment that the router may send requests to."""
+    """One deployment, or endpoint of somebody else, that the router may send requests to."""
+
+    rules: ClassVar = (
+        Rule(
+            "has(self.deployment) != has(self.endpoint)",
+            lambda tier: (tier.deployment is None) != (tier.endpoint is None),
+            "a tier names either a deployment or an endpoint",
+            "deployment",
+        ),
+        Rule(
+            "!has(self.endpoint) || !has(self.price) || !has(self.price.gpuHour)",
+            lambda tier: tier.endpoint is None or tier.price is None or tier.price.gpu_hour is None,
+            "nobody knows the GPU-seconds of an endpoint; give its price by inputTokens and outputTokens",
+            "price",
+        ),
+    )
 
     name: DnsLabel = Field(examples=["small"])
     """Name of the tier, unique in the router."""
-    deployment: Name = Field(examples=["smollm2"])
+    deployment: Name | None = Field(default=None, examples=["smollm2"])
     """`metadata.name` of the LLMDeployment that serves this tier."""
+    endpoint: Endpoint | None = Field(
+        default=None,
+        examples=[{"url": "https://api.example.com/v1", "model": "large-1", "keySecret": {"name": "example-com"}}],
+    )
+    """The OpenAI-compatible endpoint that serves it, in place of a deployment."""
     price: Price | None = Field(default=None, examples=[{"gpuHour": 2.5}])
     """What this tier costs. Left out: nothing, and its answers say so."""
+
+    @property
+    def model(self) -> str:
+        """The model id under which a router knows what serves the tier: an endpoint has the tier's own name."""
+        return self.name if self.deployment is None else self.deployment
 
 
 class RouterSpec(Part):
@@ -39,6 +65,18 @@ class RouterSpec(Part):
             "several replicas would each spend a budget by themselves; use one replica",
             "replicas",
         ),
+        Rule(
+            "!self.tiers.exists(one, has(one.endpoint) && "
+            "self.tiers.exists(other, has(other.deployment) && other.deployment == one.name))",
+            lambda spec: (
+                not (
+                    {tier.name for tier in spec.tiers if tier.endpoint is not None}
+                    & {tier.deployment for tier in spec.tiers}
+                )
+            ),
+            "an endpoint's tier has the name of another tier's deployment; requests could not tell them apart",
+            "tiers",
+        ),
     )
 
     tiers: tuple[Tier, ...] = Field(
@@ -48,7 +86,7 @@ class RouterSpec(Part):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         examples=[[{"name": "small", "deployment": "smollm2"}]],
     )
-    """The deployments behind this router; it serves no others."""
+    """What is behind this router; it serves nothing else."""
     replicas: int = Field(default=1, ge=1, le=64, examples=[2])
     """Number of router pods; any of them takes any request. Local mode starts one process."""
     currency: Currency = Field(default="USD", examples=["EUR"])

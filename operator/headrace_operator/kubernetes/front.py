@@ -100,6 +100,8 @@ class FrontTurn:
         """Return sentences on tiers whose LLMDeployment is missing, and on those whose is not Ready."""
         missing, waiting = [], []
         for tier in self._router.spec.tiers:
+            if tier.deployment is None:
+                continue  # an endpoint: the router finds out whether it answers
             body = self._tools.resources.get(Key("LLMDeployment", self._key.namespace, tier.deployment))
             named = f"tier {tier.name} names LLMDeployment {tier.deployment}, which"
             if body is None:

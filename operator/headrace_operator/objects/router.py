@@ -52,7 +52,7 @@ def router_deployment(
 
     Args:
         owner: the resource that asked for it.
-        deployments: names of the LLMDeployments that it serves.
+        deployments: names of the LLMDeployments that it serves; none where all its tiers are endpoints.
         site: see there.
         replicas: number of routers.
         drain_s: how long running requests may take to finish once a router is to end.
@@ -93,10 +93,11 @@ def _labels(owner: Owner) -> dict[str, str]:
 
 def _arguments(owner: Owner, deployments: tuple[str, ...], drain_s: float) -> list[str]:
     served = ",".join(f"{owner.namespace}/{name}" for name in sorted(set(deployments)))
+    discovery = f"kubernetes:{served}" if served else "none"
     return [
         *("--host", "0.0.0.0"),  # noqa: S104  # the pod's own network
         *("--port", str(HTTP_PORT)),
-        *("--discovery", f"kubernetes:{served}"),
+        *("--discovery", discovery),
         *("--drain-deadline", f"{drain_s:g}"),
     ]
 

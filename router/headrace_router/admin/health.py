@@ -29,4 +29,4 @@ def health(registry: Registry, problems: Mapping[str, str], *, draining: bool) -
 
 
 def _urls(members: Iterable[Member]) -> list[str]:
-    return [member.worker.url for member in members]
+    return [member.worker.url for member in members if not member.worker.external]

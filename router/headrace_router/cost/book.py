@@ -39,7 +39,7 @@ class Book:
         self.currency = spec.currency
         self.keys = None if settings.keys is None else Keys(Path(settings.keys))
         self._refuse = spec.ledger is not None and spec.ledger.when_away == "refuse"
-        self._tiers = {tier.deployment: (tier.name, tariff(tier.price)) for tier in reversed(spec.tiers)}
+        self._tiers = {tier.model: (tier.name, tariff(tier.price)) for tier in reversed(spec.tiers)}
         self._first_paces = (settings.prefill_ms_per_kib / 1000 / 1024, settings.stream_ms / 1000)
         self._paces: dict[str, Paces] = {}
         self._figures = Figures(spec.currency)

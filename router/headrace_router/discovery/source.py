@@ -7,7 +7,7 @@ from typing import Protocol
 from headrace_router.discovery.worker import Worker
 from headrace_router.errors import SettingsError
 
-FORMS = "file:PATH[,PATH…] or kubernetes:NAMESPACE/NAME[,NAMESPACE/NAME…]"
+FORMS = "file:PATH[,PATH…], kubernetes:NAMESPACE/NAME[,NAMESPACE/NAME…] or none"
 
 Changed = Callable[[tuple[Worker, ...], frozenset[str]], None]
 """Called with (ready workers, models that are known, with workers or without) after each change."""
@@ -37,8 +37,15 @@ class Pods:
     names: Mapping[str, frozenset[str]]
 
 
-def parse_source(text: str) -> Files | Pods:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Nowhere:
+    """No workers: all that the router serves are endpoints of others."""
+
+
+def parse_source(text: str) -> Files | Pods | Nowhere:
     """Return what `--discovery` names; raise SettingsError where it names nothing, or one model twice."""
+    if text == "none":
+        return Nowhere()
     scheme, _, rest = text.partition(":")
     parts = tuple(part for part in rest.split(",") if part)
     if parts and scheme == "file":

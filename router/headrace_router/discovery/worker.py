@@ -1,4 +1,4 @@
-"""A worker as the router knows it, whoever told of it."""
+"""A worker as the router knows it, whoever told of it; an endpoint of others looks like one."""
 
 from typing import Literal
 from urllib.parse import urlsplit
@@ -26,6 +26,9 @@ class Worker(msgspec.Struct, frozen=True, cache_hash=True):
     """Host and port as the Host header states them."""
     pairing: str = ""
     """Prefill and decode workers serve a request together only where this is equal."""
+    tls: bool = False
+    external: bool = False
+    """Whether it is somebody else's: it is told nothing of us, and believed nothing but its answer."""
 
 
 def worker_at(
@@ -47,4 +50,25 @@ def worker_at(
         path=parts.path.rstrip("/").encode(),
         authority=parts.netloc.rpartition("@")[2].encode(),
         pairing=pairing,
+    )
+
+
+def endpoint_at(url: str, *, tier: str) -> Worker:
+    """Return an endpoint of others as the one worker of its tier; raise ValueError where there can be none."""
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
+        raise ValueError(f"endpoint URL {url!r} should look like https://HOST/v1")
+    return Worker(
+        deployment=tier,
+        role="unified",
+        url=url,
+        incarnation="",
+        name=tier,
+        host=parts.hostname,
+        port=parts.port or (443 if tls else 80),
+        path=parts.path.rstrip("/").encode(),
+        authority=parts.netloc.encode(),
+        tls=tls,
+        external=True,
     )

@@ -1,4 +1,4 @@
-"""A request as it goes to workers: the client's body under our own head."""
+"""A request as it goes to workers, or to an endpoint of others: the client's body under our own head."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ from headrace_api.names import (
     HEADER_REQUEST_ID,
     MEDIA_RESUME,
 )
+from headrace_router.endpoint import Endpoint
 from headrace_router.placement import Placement
 
 _MESSAGE = (
@@ -42,10 +43,16 @@ class Call(msgspec.Struct, frozen=True):
     prompt_bytes: int
     told: bytes = b""
     """Header lines of the answer that are known before it."""
+    endpoint: Endpoint | None = None
+    """Whose the answer is, where it is no worker's."""
+    quiet: bool = False
+    """Whether a stream states usage for the books alone: the client has not asked for it."""
 
     def message(self, placement: Placement, resume: bytes | None) -> bytes:
         """Return the request to the decode worker of `placement`; `resume` is the body of a replay."""
         worker = placement.decode.worker
+        if self.endpoint is not None:
+            return self.endpoint.message(self.path, self.body)
         kind, body = (_JSON_TYPE, self.body) if resume is None else (_RESUME_TYPE, resume)
         prefills = b""
         if placement.prefills:

@@ -6,7 +6,7 @@ from headrace_api.frames import FrameHead
 from headrace_api.names import HEADER_DECODE, HEADER_PREFILL, MEDIA_FRAMES, PREFILL_LOCAL
 from headrace_router.cost.bill import Footer
 from headrace_router.cost.books import Books
-from headrace_router.cost.plain import TAIL_BYTES, read_usage
+from headrace_router.cost.plain import Reading, stamped
 from headrace_router.errors import ClientError
 from headrace_router.openai.errors import error_event
 from headrace_router.resilience.replay import Transcript
@@ -41,13 +41,13 @@ class Delivery:
         books: told of each frame, where somebody counts.
     """
 
-    __slots__ = ("_answer", "_books", "_call", "_opened", "_tail", "_transcript", "mode")
+    __slots__ = ("_answer", "_books", "_call", "_opened", "_reading", "_transcript", "mode")
 
     def __init__(self, answer: Answer, call: Call, books: Books | None) -> None:
         self._answer = answer
         self._call = call
         self._books = books
-        self._tail = b""
+        self._reading: Reading | None = None
         self._opened = False
         self._transcript: Transcript | None = None
         self.mode: str | None = None
@@ -76,12 +76,17 @@ class Delivery:
 
     def accept(self, upstream: Upstream) -> bool:
         """Look at the head of a worker's answer; False where it cannot continue what was forwarded already."""
-        if upstream.status == 200 and upstream.content_type == _FRAMES:
+        framed = upstream.content_type == _FRAMES and self._call.endpoint is None
+        self._reading = None
+        if upstream.status == 200 and framed:
             self.mode = "frames"
         elif self.resuming is not None:
             return False
         else:
             self.mode = "plain"
+            if self._books is not None and upstream.status == 200:
+                events = upstream.content_type.startswith(_EVENTS)
+                self._reading = Reading(events=events, quiet=self._call.quiet)
         return True
 
     def restart(self) -> None:
@@ -111,6 +116,8 @@ class Delivery:
         """Return our own header lines of the answer; nothing once they have been written."""
         if self._opened:
             return b""
+        if self._call.endpoint is not None:
+            return b"x-request-id: %b\r\n%b" % (self._call.request_id, self._call.told)
         told = None if self._transcript is None else self._transcript.prefill
         return b"x-request-id: %b\r\nx-headrace-prefill: %b\r\nx-headrace-decode: %b\r\n%b" % (
             self._call.request_id,
@@ -119,13 +126,19 @@ class Delivery:
             self._call.told,
         )
 
-    def listen(self, body: bytes, *, complete: bool) -> None:
-        """Count an answer that is not in frames by what its end states."""
-        if self._books is None:
-            return
-        self._tail = (self._tail + body)[-TAIL_BYTES:]
-        if complete and (usage := read_usage(self._tail)) is not None:
-            self._books.meter.count(usage)
+    def listen(self, body: bytes, *, complete: bool) -> bytes:
+        """Count an answer that is not in frames by what it says; return those of its bytes that may go on now."""
+        if self._books is None or self._reading is None:
+            return body
+        passed, heads = self._reading.feed(body)
+        if complete:
+            rest, more = self._reading.end()
+            passed, heads = passed + rest, heads + more
+        for head, said in heads:
+            self._books.take(head, said)
+        if complete and self._reading.usage is not None:
+            self._books.meter.count(self._reading.usage)
+        return passed
 
     def write_payload(self, payload: bytes, fields: bytes, *, last: bool, footer: Footer | None = None) -> None:
         """Give the client its bytes of some frames; an answer that is not streamed comes whole in the last one.
@@ -152,10 +165,13 @@ class Delivery:
     def head(self, upstream: Upstream) -> Head:
         """Return what a worker's plain answer begins with."""
         fields = b"" if self._opened else b"".join(upstream.others) + self.fields(upstream)
-        return Head(upstream.status, fields, not upstream.content_type.startswith(_EVENTS), upstream.length)
+        length = upstream.length if self._reading is None else None  # a bill, or a part left out, changes it
+        return Head(upstream.status, fields, not upstream.content_type.startswith(_EVENTS), length)
 
     def write_plain(self, head: Head, body: bytes, *, complete: bool, footer: Footer | None = None) -> None:
-        """Give the client bytes of an answer that is not in frames, as they are; a whole one has a `footer`."""
+        """Give the client bytes of an answer that is not in frames; the last ones come with a `footer`."""
+        if footer is not None and self._reading is not None:
+            body = stamped(body, footer, events=not head.whole)
         if self._opened:
             self._answer.body(body, last=complete)
         elif body or complete:

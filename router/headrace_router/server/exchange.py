@@ -169,7 +169,9 @@ class Exchange:
         self._attempts += 1
         self._delivery.cut()
         error = ClientError(f"The answer was cut off: {reason}.", status=502, code="worker_lost")
-        if self._attempts >= self._hub.settings.max_attempts or self._delivery.stuck:
+        # An endpoint may have done, and will bill, what it did not say.
+        final = self._call.endpoint is not None or self._delivery.stuck
+        if final or self._attempts >= self._hub.settings.max_attempts:
             self._fail(error)
             return
         self._delivery.restart()
@@ -193,6 +195,9 @@ class Exchange:
     def _wait(self) -> None:
         """Queue for a worker, which for a new request may mean that one is started; no byte goes out meanwhile."""
         hub, call, now_s = self._hub, self._call, self._hub.now_s()
+        if call.endpoint is not None:
+            self._fail(call.endpoint.away())  # nobody starts another one
+            return
         if self._wait_until_s is None:
             self._wait_until_s = now_s + self._patience_s
         if now_s >= self._wait_until_s:
@@ -271,7 +276,13 @@ class Exchange:
         """Look at the head of an answer; False when the request went elsewhere instead."""
         placement = self._placement
         assert placement is not None
-        if upstream.status == 503 and self._refused(placement, upstream, complete=complete):
+        endpoint = self._call.endpoint
+        if endpoint is not None:
+            error = endpoint.refusal(upstream.status, upstream.own.get(b"retry-after"))
+            if error is not None:
+                self._turned_away(placement, upstream, error, complete=complete)
+                return False
+        elif upstream.status == 503 and self._refused(placement, upstream, complete=complete):
             return False
         placement.decode.breaker.succeeded()
         if not self._delivery.accept(upstream):
@@ -282,6 +293,14 @@ class Exchange:
             return False
         self._wait_until_s = None
         return True
+
+    def _turned_away(self, placement: Placement, upstream: Upstream, error: ClientError, *, complete: bool) -> None:
+        """End with what an endpoint's refusal means, and leave the endpoint alone for a while."""
+        logger.warning("request %s: %s", self._call.request_id.decode(), error)
+        placement.decode.breaker.failed(self._hub.now_s())
+        self._release(upstream, complete=complete)
+        self._leave()
+        self._fail(error)
 
     def _refused(self, placement: Placement, upstream: Upstream, *, complete: bool) -> bool:
         """Take a worker's 503 elsewhere; False when the client should see it.
@@ -342,12 +361,15 @@ class Exchange:
     def _forward_plain(self, upstream: Upstream, body: bytes, *, complete: bool) -> None:
         if body and not self._first_byte:
             self._note_first_byte()
-        self._delivery.listen(body, complete=complete)
+        body = self._delivery.listen(body, complete=complete)
         if complete:
             self._upstream = None
             self._finish(upstream, upstream.status, body, None)
-        else:
-            self._delivery.write_plain(self._delivery.head(upstream), body, complete=False)
+            return
+        self._delivery.write_plain(self._delivery.head(upstream), body, complete=False)
+        if not self._done and self._books is not None and self._books.refusal is not None:
+            upstream.abort()
+            self._fail(self._books.refusal)
 
     def _finish(self, upstream: Upstream, status: int, last: bytes, usage: Usage | None) -> None:
         """End a whole answer with its last bytes; with a ledger they wait until its line there is safe.

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections import deque
 
 from headrace_router.discovery.worker import Worker
@@ -24,6 +25,7 @@ class Pool:
         self._open: set[Upstream] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._wanting: dict[Worker, deque[Receiver]] = {}
+        self._trust: ssl.SSLContext | None = None
 
     def take(self, worker: Worker) -> Upstream | None:
         """Return an idle connection, or None when a new one must be made."""
@@ -55,7 +57,7 @@ class Pool:
         try:
             async with asyncio.timeout(self._settings.connect_deadline_s):
                 _, upstream = await self._loop.create_connection(
-                    lambda: Upstream(self, worker), worker.host, worker.port
+                    lambda: Upstream(self, worker), worker.host, worker.port, ssl=self._context(worker)
                 )
         except TimeoutError:
             self._first(worker).unreachable(
@@ -66,6 +68,12 @@ class Pool:
         else:
             self._open.add(upstream)
             self._first(worker).connected(upstream)
+
+    def _context(self, worker: Worker) -> ssl.SSLContext | None:
+        """Return how a connection is secured; reading the authorities blocks for some milliseconds, once."""
+        if worker.tls and self._trust is None:
+            self._trust = ssl.create_default_context()
+        return self._trust if worker.tls else None
 
     def put(self, upstream: Upstream) -> None:
         """Keep a connection for the next request."""

@@ -7,11 +7,17 @@ from typing import Protocol, cast
 import httptools
 
 from headrace_router.discovery.worker import Worker
-from headrace_router.server.http import NOT_RETURNED
+from headrace_router.server.http import HOP_BY_HOP, NOT_RETURNED
 
 MAX_ANSWER_HEAD_BYTES = 64 * 1024
 DETACHED_S = 5.0
 """How long the rest of an answer that nobody waits for may take before its connection is given up."""
+
+
+_HEARD = HOP_BY_HOP | {b"content-length", b"retry-after"}
+"""What the router itself reads in the head of an endpoint's answer."""
+_RETURNED = frozenset((b"cache-control", b"content-encoding", b"content-type"))
+"""What clients see of it: cookies, limits and names of our account there are not theirs."""
 
 
 class Receiver(Protocol):
@@ -191,8 +197,11 @@ class Upstream(asyncio.Protocol):
         if self._head_done:
             return
         name = name.lower()
-        if name in NOT_RETURNED:
+        external = self.worker.external
+        if name in (_HEARD if external else NOT_RETURNED):
             self.own[name] = value
+            return
+        if external and name not in _RETURNED:
             return
         self.others.append(b"%b: %b\r\n" % (name, value))
         if name == b"content-type":

@@ -149,3 +149,28 @@ def test_a_router_with_a_ledger_on_a_volume_goes_before_the_next_one_comes(site:
     assert parse_settings(pod["containers"][0]["args"]).ledger == "sqlite:/var/lib/headrace/ledger.db"
     assert {"name": "ledger", "persistentVolumeClaim": {"claimName": "money"}} in pod["volumes"]
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_keys_of_endpoints_are_mounted_secrets_that_may_be_missing(site: Site) -> None:
+    far = {"url": "https://api.example.com/v1", "model": "m", "keySecret": {"name": "example", "key": "api_key"}}
+    tiers = [{"name": "own", "deployment": "chat"}, {"name": "far", "endpoint": far}]
+    deployment = find(router_children(router(tiers=tiers), site), "Deployment", "front-router")
+    given = deployment["spec"]["template"]["spec"]
+    read = parse_settings(given["containers"][0]["args"])
+    assert read.discovery == "kubernetes:serving/chat"
+    spec = read_spec(read)
+    assert spec is not None
+    assert spec.tiers[1].endpoint is not None
+    assert (spec.tiers[1].endpoint.key_file, spec.tiers[1].endpoint.key_secret) == (
+        "/etc/headrace/endpoints/far/api_key",
+        None,
+    )
+    assert {"name": "endpoint-1", "secret": {"secretName": "example", "optional": True}} in given["volumes"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in given["containers"][0]["volumeMounts"]}
+    assert mounts["endpoint-1"] == "/etc/headrace/endpoints/far"
+
+
+def test_a_router_of_endpoints_alone_looks_for_no_pods(site: Site) -> None:
+    tiers = [{"name": "far", "endpoint": {"url": "https://api.example.com/v1", "model": "m"}}]
+    deployment = find(router_children(router(tiers=tiers), site), "Deployment", "front-router")
+    assert parse_settings(deployment["spec"]["template"]["spec"]["containers"][0]["args"]).discovery == "none"
