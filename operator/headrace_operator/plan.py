@@ -107,11 +107,11 @@ def _router(routers: Sequence[LLMRouter], names: Sequence[DeploymentName]) -> Ro
         raise PlanError(f"the files hold LLMRouters {listed}; one router process serves all files, so keep one")
     if not routers:
         return Router(frozenset(names))
-    named = [(tier.name, tier.deployment) for tier in routers[0].spec.tiers if tier.deployment is not None]
-    for tier, deployment in named:
+    named = routers[0].spec.deployments
+    for named_by, deployment in named:
         if deployment not in names:
             raise PlanError(
-                f"tier {tier} of LLMRouter {routers[0].metadata.name} names deployment {deployment}, "
+                f"{named_by} of LLMRouter {routers[0].metadata.name} names deployment {deployment}, "
                 f"which is in none of the files; there are {', '.join(names) or 'none'}"
             )
     return _with_books(routers[0], frozenset(DeploymentName(deployment) for _, deployment in named))

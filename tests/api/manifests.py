@@ -195,6 +195,11 @@ VALID: Final = (
     Case("a cascade", {"spec.cascade": {"gate": {"configMap": {"name": "g"}}}}, kind="LLMRouter"),
     Case("a cascade that judges nothing", {"spec.cascade": {"policy": "pinned"}}, kind="LLMRouter"),
     Case(
+        "a verifier among the tiers",
+        {"spec.tiers": [{"name": "a", "deployment": "b"}], "spec.cascade": {"policy": "ask", "verifier": "a"}},
+        kind="LLMRouter",
+    ),
+    Case(
         "a cascade with all it may have",
         {
             "spec.cascade": {
@@ -433,6 +438,11 @@ INVALID: Final = (
             ),
             ("a cascade without a gate", {"spec.cascade": {}}, "gate"),
             ("a prediction by nothing", {"spec.cascade": {"policy": "predict"}}, "predictor"),
+            (
+                "a verifier that is no tier",
+                {"spec.cascade": {"policy": "ask", "verifier": "judge"}},
+                "cascade",
+            ),
             ("a gate from nowhere", {"spec.cascade": {"gate": {}}}, "configMap"),
             ("a share beyond all", {"spec.cascade": {"gate": {"file": "g"}, "target": 1.5}}, "target"),
             ("a tier without time", {"spec.cascade": {"gate": {"file": "g"}, "timeout": "1ms"}}, "timeout"),

@@ -169,6 +169,16 @@ def test_the_files_of_the_cascade_reach_the_local_router() -> None:
     assert (made.gate_file, made.predictor_file) == ("g.json", "p.json")
 
 
+def test_an_encoder_is_served_beside_the_tiers_and_must_be_there() -> None:
+    cascade = "cascade: {policy: predict, predictor: {file: p.json}, encoder: minilm}"
+    front = router("front", "a").replace("spec: {", f"spec: {{{cascade}, ")
+    made = planned(deployment("a"), deployment("minilm"), front).router
+    assert made is not None
+    assert made.serves == {"a", "minilm"}
+    with pytest.raises(PlanError, match=r"cascade.encoder of LLMRouter front names deployment minilm"):
+        planned(deployment("a"), front)
+
+
 @pytest.mark.parametrize(
     ("money", "said"),
     [

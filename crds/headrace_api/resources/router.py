@@ -77,6 +77,17 @@ class RouterSpec(Part):
             "an endpoint's tier has the name of another tier's deployment; requests could not tell them apart",
             "tiers",
         ),
+        Rule(
+            "!has(self.cascade) || !has(self.cascade.verifier) || "
+            "self.tiers.exists(tier, tier.name == self.cascade.verifier)",
+            lambda spec: (
+                spec.cascade is None
+                or spec.cascade.verifier is None
+                or spec.cascade.verifier in {tier.name for tier in spec.tiers}
+            ),
+            "cascade.verifier names no tier; name one of spec.tiers",
+            "cascade",
+        ),
     )
 
     tiers: tuple[Tier, ...] = Field(
@@ -108,6 +119,14 @@ class RouterSpec(Part):
         default=None, examples=[{"policy": "cheapest-first", "gate": {"configMap": {"name": "headrace-gate"}}}]
     )
     """How requests for `model: auto` go through the tiers. Left out: the first tier that has a worker answers."""
+
+    @property
+    def deployments(self) -> tuple[tuple[str, str], ...]:
+        """Return the LLMDeployments that it needs, each with what names it, such as `tier small`."""
+        named = [(f"tier {tier.name}", tier.deployment) for tier in self.tiers if tier.deployment is not None]
+        if self.cascade is not None and self.cascade.encoder is not None:
+            named.append(("cascade.encoder", self.cascade.encoder))
+        return tuple(named)
 
     @property
     def keeps_books(self) -> bool:

@@ -64,7 +64,7 @@ class FrontTurn:
         body = tools.resources.get(self._key) or {}
         before = memory.status or Written(body.get("status") or {}, self._now + writing.FIRST_S - writing.EVERY_S)
         phase, failure = router_phase(self._key, tools.cache) or (None, None)
-        missing, waiting = self._tiers()
+        missing, waiting = self._deployments()
         models = await self._models()
         status = report.router_status(
             self._router,
@@ -96,16 +96,14 @@ class FrontTurn:
             memory.models = self._now, tuple(await problems(self._tools.session, self._router))
         return memory.models[1]
 
-    def _tiers(self) -> tuple[list[str], list[str]]:
-        """Return sentences on tiers whose LLMDeployment is missing, and on those whose is not Ready."""
+    def _deployments(self) -> tuple[list[str], list[str]]:
+        """Return sentences on LLMDeployments that are missing, and on those that are not Ready."""
         missing, waiting = [], []
-        for tier in self._router.spec.tiers:
-            if tier.deployment is None:
-                continue  # an endpoint: the router finds out whether it answers
-            body = self._tools.resources.get(Key("LLMDeployment", self._key.namespace, tier.deployment))
-            named = f"tier {tier.name} names LLMDeployment {tier.deployment}, which"
+        for named_by, name in self._router.spec.deployments:
+            body = self._tools.resources.get(Key("LLMDeployment", self._key.namespace, name))
+            named = f"{named_by} names LLMDeployment {name}, which"
             if body is None:
-                missing.append(f"{named} is not in namespace {self._key.namespace}; create it or change the tier")
+                missing.append(f"{named} is not in namespace {self._key.namespace}; create it or name another one")
             elif report.condition_of(body.get("status") or {}, "Ready").get("status") != "True":
                 waiting.append(f"{named} is not Ready")
         return missing, waiting

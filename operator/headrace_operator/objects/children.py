@@ -45,7 +45,7 @@ def deployment_children(
 def router_children(router: LLMRouter, site: Site) -> tuple[Child, ...]:
     """Return the objects of an LLMRouter."""
     owner, spec = Owner.of(router), router.spec
-    served = tuple(tier.deployment for tier in spec.tiers if tier.deployment is not None)
+    served = tuple(name for _, name in spec.deployments)
     return _ordered(_front_children(owner, router_deployment(owner, served, site, replicas=spec.replicas, spec=spec)))
 
 

@@ -126,6 +126,12 @@ def test_model_files_of_the_cascade_reach_the_router_as_volumes_that_may_be_miss
     assert volume == {"name": "gate", "configMap": {"name": "g", "optional": True}}
 
 
+def test_a_router_looks_for_the_pods_of_its_encoder_too(site: Site) -> None:
+    cascade = {"policy": "predict", "predictor": {"file": "/p.json"}, "encoder": "minilm"}
+    deployment = find(router_children(router("chat", cascade=cascade), site), "Deployment", "front-router")
+    assert arguments(deployment)["--discovery"] == "kubernetes:serving/chat,serving/minilm"
+
+
 def test_keys_and_ledger_reach_the_router_as_volumes_and_the_rest_as_its_spec(site: Site) -> None:
     made = router_children(router("chat", ledger={"postgresSecret": "db"}, **MONEY), site)
     deployment = find(made, "Deployment", "front-router")
