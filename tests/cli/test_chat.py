@@ -16,7 +16,7 @@ import pytest
 
 from headrace_cli.main import main
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Server(ThreadingHTTPServer):

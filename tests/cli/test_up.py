@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.skipif(not Path("/proc").is_dir
 ROOT = Path(__file__).parents[2]
 FOLDERS = [str(ROOT / name) for name in ("cli", "crds", "operator", "router", "workers")]
 SCRIPT = str(Path(__file__).with_name("up_with_fakes.py"))
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def alive(pid: int) -> bool:

@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.skipif(not Path("/proc").is_dir
 
 FAKE = (sys.executable, "-S", str(Path(__file__).with_name("fake_child.py")))
 CHAT = DeploymentName("chat")
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def split(model: str = "fake:", *, prefills: int = 1, decodes: int = 1) -> Desired:

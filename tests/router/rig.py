@@ -18,7 +18,7 @@ from headrace_router.process import RouterProcess
 from headrace_router.settings import RouterSettings
 
 T = TypeVar("T")
-DEADLINE_S = 10.0
+DEADLINE_S = 40.0
 
 
 def run(main: Coroutine[Any, Any, T], loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop) -> T:

@@ -26,7 +26,7 @@ from headrace_worker.transfer.events import Admitted, Event, Started
 from headrace_worker.transfer.pick import pick
 from headrace_worker.transfer.transport import Transport
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 E = TypeVar("E", bound=Event)
 HERE = Path(__file__).parent
 

@@ -18,7 +18,7 @@ from headrace_worker.transfer.sockets import SocketTransport
 from headrace_worker.transfer.transport import Notification, Span, Write
 
 SIZE = 1 << 20
-DEADLINE_S = 10.0
+DEADLINE_S = 40.0
 
 
 class End:
