@@ -75,6 +75,12 @@ class BlockPoolMachine(RuleBasedStateMachine):
                     self.content[block] = key
                 assert self.pool.match([key]) == (known or [b for b in (block,) if self.content[b] == key])
 
+    @rule(blocks=held)
+    def forget(self, blocks: tuple[int, ...]) -> None:
+        keys = [self.content.pop(block) for block in blocks if block in self.content]
+        self.pool.forget(blocks)
+        assert not any(self.pool.match([key]) for key in keys)
+
     @rule(target=attempts, count=st.integers(0, 4))
     def grant(self, count: int) -> object:
         self.serial += 1
@@ -209,6 +215,17 @@ def test_an_attempt_is_granted_once(pool: BlockPool) -> None:
 def test_content_is_registered_by_a_holder_only(pool: BlockPool) -> None:
     with pytest.raises(AssertionError, match="nobody holds it"):
         pool.register(0, b"a")
+
+
+def test_what_is_forgotten_is_found_by_nobody_and_free_once_nobody_holds_it(pool: BlockPool) -> None:
+    active, cached = held(pool, [b"active", b"cached"])
+    pool.release([cached])
+    pool.forget([active, cached, active])
+    assert (pool.match([b"active"]), pool.match([b"cached"])) == ([], [])
+    assert pool.counts()["cached"] == 0
+    pool.release([active])
+    pool.check()
+    assert pool.counts()["free"] == pool.capacity
 
 
 def test_the_check_finds_a_lost_block(pool: BlockPool) -> None:

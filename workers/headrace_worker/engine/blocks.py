@@ -124,6 +124,17 @@ class BlockPool:
             self._block_of[key] = block
             self._hash_of[block] = key
 
+    def forget(self, blocks: Iterable[int]) -> None:
+        """Take blocks out of the prefix index: what they hold cannot be trusted."""
+        for block in blocks:
+            key = self._hash_of.pop(block, None)
+            if key is None:
+                continue
+            del self._block_of[key]
+            if block in self._cached:
+                del self._cached[block]
+                heapq.heappush(self._free, block)
+
     def grant(self, attempt: str, count: int) -> list[int] | None:
         """Pin `count` fresh blocks for writes of another process under `attempt`; None when there are too few."""
         assert attempt not in self._granted, f"attempt {attempt} was granted twice"

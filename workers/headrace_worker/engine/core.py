@@ -122,7 +122,8 @@ class Core:
             if not (item.samples and item.count == 1 and sequence.output_ids):
                 self._report.add("prompt_computed", item.count)
             if isinstance(result, NotFiniteError):
-                self._fail(sequence, str(result))
+                if not self._scheduler.distrust(sequence):
+                    self._fail(sequence, str(result))
             elif not self._handoff.computed(item, result) and result is not None:
                 self._deliver(sequence, result)
 

@@ -104,6 +104,21 @@ class Scheduler:
         self._waiting = [entry for entry in self._waiting if entry[2] is not sequence]
         heapq.heapify(self._waiting)
 
+    def distrust(self, sequence: Sequence) -> bool:
+        """Have nobody use the blocks of a context that led to no number; True where it is tried once more.
+
+        Attention carries what is no number to the tokens before it too, so that blocks in front of its cause hold it,
+        and other prompts begin with them. One that did is not to blame: it computes all of its context itself.
+        """
+        self.pool.forget(sequence.blocks)
+        if sequence.phase is not Phase.RUNNING or sequence.attempt is not None:
+            return False
+        if sequence.doubted or not sequence.borrowed:
+            return False
+        sequence.doubted = True
+        self._preempt(sequence)
+        return True
+
     def hold(self, sequence: Sequence) -> None:
         """Stop running a sequence but keep its blocks: transfers still read them."""
         if sequence.phase is Phase.RUNNING:
@@ -234,7 +249,7 @@ class Scheduler:
         return self.pool.match(self._hashes(sequence))
 
     def _hashes(self, sequence: Sequence) -> list[bytes]:
-        full = (sequence.length - 1) // self.pool.block_size
+        full = 0 if sequence.doubted else (sequence.length - 1) // self.pool.block_size
         return sequence.block_hashes(full, self.pool.block_size)
 
     def complete(self, plan: Plan) -> None:

@@ -52,6 +52,8 @@ class Sequence:
     """Prompt tokens that came out of a prefix cache when it was first admitted."""
     loaded: int = 0
     """Tokens that came from memory or disk below the device when it was last admitted."""
+    doubted: bool = False
+    """Whether it has led to no number once: from then on it computes its whole context itself."""
     opened: bool = False
     """Whether the front has had a token of it from this worker."""
     prefill: str = "local"
@@ -70,6 +72,11 @@ class Sequence:
     def pending(self) -> int:
         """Tokens without KV; 1 while decoding."""
         return self.length - self.computed
+
+    @property
+    def borrowed(self) -> bool:
+        """Whether some of its context was computed for others, or by others."""
+        return self.cached_tokens > 0 or self.loaded > 0 or self.prefill != "local"
 
     @property
     def decoding(self) -> bool:
