@@ -1,5 +1,6 @@
 """The decode worker's side of hand-offs: which prompts go to prefill workers, and what becomes of their blocks."""
 
+import logging
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Many
@@ -19,6 +20,8 @@ from headrace_worker.messages import PrefillPeer
 from headrace_worker.transfer import events
 from headrace_worker.transfer.courier import Courier
 from headrace_worker.transfer.target import Deadlines, Expired, Quarantine, State, Target
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ class Asking(Handoff):
         """Since when more blocks are in quarantine than should be."""
         self._starved: list[Flight] = []
         self._arrived: list[Admitted] = []
+        self._told: dict[str, str] = {}
+        """Why each prefill worker did not bring a prompt, as far as the log has it."""
 
     @property
     @override
@@ -163,7 +168,8 @@ class Asking(Handoff):
             self._handle(event)
         for flight in list(self._flights.values()):
             match flight.target.tick(now):
-                case Expired():
+                case Expired(reason):
+                    self._tell(flight.target.worker, reason)
                     self._give_up(flight, "handoff_timed_out")
                 case Renew() as renew:
                     self._courier.renew(flight.target.incarnation, renew)
@@ -197,8 +203,9 @@ class Asking(Handoff):
                 self._admitted(incarnation, admit)
             case events.Refused() | events.Aborted():
                 self._ended(event)
-            case events.Lost(_, incarnation, _):
+            case events.Lost(worker, incarnation, reason):
                 for flight in self._of(incarnation):
+                    self._tell(worker, reason)
                     self._give_up(flight, "handoff_aborted")
             case events.Returned(worker, old, new):
                 self._returned(worker, old, new)
@@ -234,6 +241,7 @@ class Asking(Handoff):
         if flight is None or not flight.target.admit(admit, incarnation):
             return
         del self._flights[admit.attempt]
+        self._told.pop(flight.target.worker, None)
         sequence = flight.sequence
         written = self._pool.admit(admit.attempt)
         hit_tokens = len(flight.hit) * self._pool.block_size
@@ -259,12 +267,20 @@ class Asking(Handoff):
         flight = self._flights.pop(event.attempt, None)
         if flight is not None:
             self._report.add("handoff_refused")
+            if isinstance(event, events.Refused):
+                self._tell(flight.target.worker, event.reason)
             flight.target.end()
             self._pool.clear(event.attempt)
             self._pool.release(flight.hit)
             self._ask(flight.sequence, flight.left)
         elif event.incarnation is not None and self._quarantine.ended(event.attempt, event.incarnation):
             self._pool.clear(event.attempt)
+
+    def _tell(self, worker: str, reason: str) -> None:
+        """Log a reason, but not again and again: a prefill worker that does not fit refuses every prompt."""
+        if self._told.get(worker) != reason:
+            self._told[worker] = reason
+            logger.warning("prefill worker %s did not bring a prompt: %s", worker, reason)
 
     def _returned(self, worker: str, old: str, new: str) -> None:
         for flight in self._of(old):
