@@ -30,8 +30,8 @@ class Net:
 
     def __init__(self, folder: Path, model: Path, transport: str, whole: Worker) -> None:
         self.wire = Wire(seed=1)
-        self.outside, self.near, self.far = (self.wire.space() for _ in range(3))
-        """Of the client, of the prefill worker, of the decode worker."""
+        self.outside, self.near, self.far, self.beyond = (self.wire.space() for _ in range(4))
+        """Of the client, of the prefill worker, of the decode worker, of one more."""
         self._folder = folder
         self._model = model
         self._transport = transport

@@ -61,6 +61,11 @@ class Wire:
         """Return the direction from one space to another."""
         return self._lanes[socket.inet_aton(source.address), socket.inet_aton(target.address)]
 
+    @property
+    def lanes(self) -> list[Lane]:
+        """All directions between all spaces."""
+        return list(self._lanes.values())
+
     def between(self, one: Space, other: Space) -> tuple[Lane, Lane]:
         """Return both directions between two spaces."""
         return self.lane(one, other), self.lane(other, one)
