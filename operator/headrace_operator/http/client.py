@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from headrace_api.handoff import Dead, authorization
 from headrace_api.names import HEADER_DISAGGREGATE, HEADER_PREFILL, HEADER_PREFILL_WORKERS, KV_TRANSFER_BYTES
 from headrace_operator.http.connection import Answer, ExchangeError
-from headrace_operator.http.exchange import exchange
+from headrace_operator.http.exchange import Conversation, exchange
 from headrace_operator.observed import Progress
 
 _SAMPLE = re.compile(rf"^{KV_TRANSFER_BYTES}_total\{{(?P<labels>[^}}]*)\}} (?P<value>\S+)", re.MULTILINE)
@@ -31,10 +32,18 @@ class Client:
 
     Args:
         deadline_s: for a short question; an answer that does not come in time is None, not an exception.
+        conversation: keeps the connections; None: each question has one of its own.
     """
 
-    def __init__(self, deadline_s: float) -> None:
+    def __init__(self, deadline_s: float, conversation: Conversation | None = None) -> None:
         self._deadline_s = deadline_s
+        self._exchange = exchange if conversation is None else conversation.exchange
+
+    @contextmanager
+    def talking(self) -> Iterator["Client"]:
+        """Give a client that asks the same processes several times in a row, for as long as the context lasts."""
+        with Conversation() as conversation:
+            yield Client(self._deadline_s, conversation)
 
     async def readiness(self, url: str) -> Readiness | None:
         """Return what the process says at `url`; None where it does not answer."""
@@ -71,7 +80,7 @@ class Client:
         """
         body = {"model": model, "prompt": prompt_ids, "max_tokens": 2, "temperature": 0, "seed": 0}
         headers = {HEADER_PREFILL_WORKERS: prefill_url, HEADER_DISAGGREGATE: "always"}
-        answer = await exchange(
+        answer = await self._exchange(
             f"{decode_url}/v1/completions", deadline_s=deadline_s, body=json.dumps(body).encode(), headers=headers
         )
         return answer.status, answer.headers.get(HEADER_PREFILL, ""), answer.body[:500].decode(errors="replace")
@@ -80,7 +89,7 @@ class Client:
         self, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer | None:
         try:
-            return await exchange(url, deadline_s=self._deadline_s, body=body, headers=headers)
+            return await self._exchange(url, deadline_s=self._deadline_s, body=body, headers=headers)
         except ExchangeError:
             return None
 

@@ -6,7 +6,6 @@ to the API server, and more than half of the operator's own time was such calls.
 
 import asyncio
 import ssl
-from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -43,7 +42,7 @@ class Connection(asyncio.Protocol):
         self._parser: Any = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._headers: dict[str, str] = {}
-        self._pieces: deque[bytes] = deque()
+        self._pieces: list[bytes] = []
         self._size = 0
         self._taken = 0
         self._answered: asyncio.Future[Answer] | None = None
@@ -173,7 +172,8 @@ class Connection(asyncio.Protocol):
         return await self._answered
 
     def _take(self) -> bytes:
-        piece = self._pieces.popleft()
+        piece = b"".join(self._pieces)
+        self._pieces.clear()
         self._taken += len(piece)
         if self._size - self._taken <= _HELD_BYTES and self._transport is not None:
             self._transport.resume_reading()

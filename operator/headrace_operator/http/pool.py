@@ -52,20 +52,27 @@ class Pool:
             ExchangeError: there was no whole answer.
             OSError: nobody listens, or the server is not the one that its certificate should name.
         """
-        async with self._connection() as connection:
+        connection = await self._take()
+        try:
             return await connection.ask(self._question(method, target, headers, body))
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            self._give(connection)
 
     @asynccontextmanager
     async def begin(
         self, method: str, target: str, headers: Mapping[str, str]
     ) -> AsyncIterator[tuple[Answer, Connection]]:
         """Send a request; yield the head of the answer and the connection whose `pieces` are its body."""
-        async with self._connection() as connection:
-            try:
-                yield await connection.begin(self._question(method, target, headers, None)), connection
-            finally:
-                # One that is left in the middle has a server that goes on sending: nothing polite is awaited.
-                connection.close()
+        connection = await self._take()
+        try:
+            yield await connection.begin(self._question(method, target, headers, None)), connection
+        finally:
+            # One that is left in the middle has a server that goes on sending: nothing polite is awaited.
+            connection.close()
+            self._give(connection)
 
     def close(self) -> None:
         """End all connections; no call is made after this."""
@@ -74,22 +81,19 @@ class Pool:
             connection.close()
         self._free.clear()
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        """Yield a connection and keep it for the next call, unless this one did not end well."""
+    async def _take(self) -> Connection:
+        """Return a connection for one call."""
         if self._is_closed:
             raise ExchangeError("the caller's own connections have been closed")
         connection = self._kept() or await connect(
             self._host, self._port, self._tls, server_name=self._server_name, most_bytes=self._most_bytes
         )
         self._used.add(connection)
-        try:
-            yield connection
-        except BaseException:
-            connection.close()
-            raise
-        finally:
-            self._used.discard(connection)
+        return connection
+
+    def _give(self, connection: Connection) -> None:
+        """Keep a connection for the next call, unless this one did not end well."""
+        self._used.discard(connection)
         if connection.is_open:
             self._free.append((connection, time.monotonic()))
         else:

@@ -150,6 +150,10 @@ class Applier:
         self._made[wanted.place] = _Made(wanted.digest, owner_uid, 0)
         return True
 
+    def is_making(self, kind: Kind[Any], item: Item) -> bool:
+        """Return whether a call that makes this object has not been answered yet."""
+        return (kind.plural, item.metadata.namespace, item.metadata.name) in self._claims
+
     def doubt(self, wanted: Wanted) -> None:
         """Forget that an object was made: somebody says that it is missing."""
         self._made.pop(wanted.place, None)

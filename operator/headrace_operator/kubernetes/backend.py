@@ -13,7 +13,7 @@ from headrace_operator.kubernetes.agenda import Lane
 from headrace_operator.kubernetes.cache import Key
 from headrace_operator.kubernetes.errors import TerminatingError
 from headrace_operator.kubernetes.front import FrontTurn
-from headrace_operator.kubernetes.kinds import PODS
+from headrace_operator.kubernetes.kinds import PODS, Kind
 from headrace_operator.kubernetes.memory import Memory
 from headrace_operator.kubernetes.objects import Item
 from headrace_operator.kubernetes.pods import worker_of
@@ -56,8 +56,10 @@ class Backend:
             self._memory(key, body).quiet_until = _now() + _QUIET_S
             return None
 
-    def changed(self, key: Key, old: Item | None, new: Item | None) -> Lane | None:
+    def changed(self, key: Key, kind: Kind[Any], old: Item | None, new: Item | None) -> Lane | None:
         """Take note of an object that has changed; return how urgent a turn is by that, None: it needs none."""
+        if old is None and new is not None and self._tools.applier.is_making(kind, new):
+            return None  # a watch is often faster than the answer, and the turn that makes it is still on
         if (uid := vouch.ended_prefill(old, new)) is not None and (memory := self._memories.get(key)) is not None:
             workers = (worker_of(pod) for pod in self._tools.cache.of(PODS, key))
             memory.ended.setdefault(uid, vouch.listeners(worker for worker in workers if worker is not None))

@@ -108,7 +108,8 @@ class Cache:
 
     def _put(self, kind: Kind[Any], item: Item) -> None:
         self.changes += 1
-        if (known := self._known(kind, item)) is not None:
+        known = self._known(kind, item)
+        if known is not None and known.metadata.labels != item.metadata.labels:
             self._drop(kind, known)
         self._objects[kind.plural][item.metadata.namespace, item.metadata.name] = item
         for key in keys_of(item):
@@ -125,8 +126,10 @@ class Cache:
 
     def _tell(self, kind: Kind[Any], old: Item | None, new: Item | None) -> None:
         """Tell of every resource that the object served or serves: a label may have moved."""
-        touched = {*(keys_of(old) if old is not None else ()), *(keys_of(new) if new is not None else ())}
-        for key in sorted(touched):
+        touched = keys_of(old) if old is not None else ()
+        if new is not None and (old is None or old.metadata.labels != new.metadata.labels):
+            touched = (*touched, *keys_of(new))
+        for key in sorted(set(touched)):
             self._changed(key, kind, old, new)
 
 

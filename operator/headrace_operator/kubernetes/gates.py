@@ -74,14 +74,13 @@ def changes(pods: Iterable[PodItem], wanted: Iterable[Endpoint], observed: Obser
 
 
 def patient(wanted: Iterable[Endpoint], probing: Iterable[Pair], observed: Observed) -> tuple[Endpoint, ...]:
-    """Return who may have traffic where nobody asks for any yet: a trial that runs is waited for."""
-    tried = {side for pair in probing for side in (pair.prefill, pair.decode)}
+    """Return who may have traffic where nobody asks for any yet: a trial that runs is waited for.
+
+    By all workers: one without a partner has one as soon as the trial ends, and its pod is then written once.
+    """
     is_open = {one.name for one in observed.routed}
-    return tuple(
-        one
-        for one in wanted
-        if one.name in is_open or one.incarnation in observed.verified or one.incarnation not in tried
-    )
+    waits = any(probing)
+    return tuple(one for one in wanted if one.name in is_open or one.incarnation in observed.verified or not waits)
 
 
 def _incarnation(gate: StatusCondition) -> str | None:

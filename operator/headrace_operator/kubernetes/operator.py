@@ -191,10 +191,10 @@ class Operator:
         for key in self.resources.listed():
             self.queue.add(key, Lane.LOW)
 
-    def _changed(self, key: Key, _kind: Kind[Any], old: Item | None, new: Item | None) -> None:
+    def _changed(self, key: Key, kind: Kind[Any], old: Item | None, new: Item | None) -> None:
         if self.resources.get(key) is None:
             return
-        lane = self._backend.changed(key, old, new)
+        lane = self._backend.changed(key, kind, old, new)
         if lane is not None:
             self._ask(key, lane)
 
@@ -217,6 +217,7 @@ def _ready(body: Mapping[str, Any]) -> object:
 
 def _real_probe(client: Client, deadline_s: float = 60.0) -> Probe:
     async def probe(prefill: Worker, decode: Worker, template: Template) -> Handoff:
-        return await try_handoff(client, prefill, decode, template, deadline_s)
+        with client.talking() as talk:
+            return await try_handoff(talk, prefill, decode, template, deadline_s)
 
     return probe

@@ -260,12 +260,13 @@ class Session:
             "resourceVersion": version,
             "timeoutSeconds": str(round(lasting_s)),
         }
-        decoder = msgspec.json.Decoder(kind.item)
-        async for line in self._lines(kind, f"{kind.path(namespace)}?{_query(query)}", _accept(kind, _METADATA)):
-            yield wire.change(line, kind, decoder)
+        decoder, lines = msgspec.json.Decoder(kind.item), wire.Lines()
+        async for piece in self._stream(kind, f"{kind.path(namespace)}?{_query(query)}", _accept(kind, _METADATA)):
+            for line in lines.of(piece):
+                yield wire.change(line, kind, decoder)
 
-    async def _lines(self, kind: Kind[T], target: str, accept: str) -> AsyncIterator[bytes]:
-        """Yield the lines of an answer without end, as they come."""
+    async def _stream(self, kind: Kind[T], target: str, accept: str) -> AsyncIterator[bytes]:
+        """Yield an answer without end, as it comes."""
         headers = await self._authorized({"accept": accept})
         began = time.monotonic()
         try:
@@ -277,8 +278,8 @@ class Session:
                 if answer.status != 200:
                     body = b"".join([piece async for piece in pieces])
                     await self._fail(f"GET {target}", answer.status, body, answer.headers)
-                async for line in wire.split(pieces):
-                    yield line
+                async for piece in pieces:
+                    yield piece
         except (ExchangeError, TimeoutError, OSError) as error:
             raise UnavailableError(f"the watch of {kind.plural} broke: {str(error) or type(error).__name__}") from error
 

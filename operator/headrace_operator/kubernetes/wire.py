@@ -1,6 +1,5 @@
 """The API server's own shapes around objects: lists in pages, and the lines of a watch."""
 
-from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -55,13 +54,16 @@ def change(line: bytes, kind: Kind[T], decoder: msgspec.json.Decoder[T]) -> tupl
     return told.type, decoder.decode(told.object)
 
 
-async def split(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the lines in a stream, of any length."""
-    rest = b""
-    async for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            yield line
+class Lines:
+    """The lines in a stream, of any length, out of pieces of any length."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def of(self, piece: bytes) -> list[bytes]:
+        """Return the lines that end in the next piece."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        return lines
 
 
 def page_type(item: type[T]) -> Any:

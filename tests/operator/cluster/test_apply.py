@@ -15,6 +15,7 @@ from headrace_operator.kubernetes.apply import Applier, Wanted
 from headrace_operator.kubernetes.cache import Cache
 from headrace_operator.kubernetes.errors import ForeignError
 from headrace_operator.kubernetes.kinds import CONFIG_MAPS, SERVICE_ACCOUNTS, SERVICES
+from headrace_operator.kubernetes.objects import Item, Metadata
 from headrace_operator.kubernetes.session import Session, encode
 from headrace_operator.kubernetes.watch import Watcher
 
@@ -298,3 +299,21 @@ def test_a_secret_is_made_again_for_the_next_resource_of_that_name(bench: Callab
             assert await it.applier.create(second, next_uid)
 
     run(main())
+
+
+def test_it_is_known_that_an_object_is_being_made_when_the_watch_shows_it_before_the_answer() -> None:
+    made: list[bool] = []
+    item = Item(Metadata("one", "default", "uid", "5", labels={LABEL_DEPLOYMENT: "chat"}))
+
+    class Late:
+        async def apply(self, *_: Any, **__: Any) -> Item:
+            cache.see(CONFIG_MAPS, None, "ADDED", item)
+            return item
+
+    cache = Cache(lambda _key, kind, _old, new: made.append(new is not None and applier.is_making(kind, new)))
+    applier = Applier(Late(), cache)  # type: ignore[arg-type]  # answers after the watch has told
+    head = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one", "namespace": "default"}}
+
+    assert run(applier.ensure(Wanted.of(head), "owner"))
+    assert made == [True]
+    assert not applier.is_making(CONFIG_MAPS, item)

@@ -176,6 +176,7 @@ def test_before_the_first_request_a_trial_that_runs_is_waited_for() -> None:
     pairs = [Pair("u1/0", "u2/0")]
 
     assert gates.patient([endpoint()], pairs, seen(bare)) == ()
+    assert gates.patient([endpoint()], [Pair("u3/0", "u2/0")], seen(bare)) == ()
     assert gates.patient([endpoint()], [], seen(bare)) == (endpoint(),)
     assert gates.patient([endpoint()], pairs, seen(bare, "u1/0")) == (endpoint(),)
     already = replace(seen(bare), routed=(endpoint(),))
