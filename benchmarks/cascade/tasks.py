@@ -1,11 +1,11 @@
 """Tasks with checkable answers at levels that small models can and cannot do, made from a seed.
 
-A prompt shows six solved examples of its task, always the same ones, and one question. Both tiers get the same text.
+A prompt shows some solved examples of its task, always the same ones, and one question. Both tiers get the same text.
 """
 
 import random
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 _NAMES = "Anna Ben Clara David Emma Felix Grace Henry Iris Jonas Karin Leo Maria Nils Olga Peter Rosa Simon Tina Victor"
@@ -17,8 +17,8 @@ _WORDS = (
     "button carpet engine finger guitar island jacket kettle lemon market needle ocean pepper rabbit saddle ticket "
     "valley wagon yellow zebra anchor branch copper desert eagle feather glacier harbor insect jungle kitchen lantern"
 )
-EXAMPLES = 6
-TRIES, MOST = 200, 36
+TRIES = 200
+"""For each prompt; levels of few numbers run out of questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,12 @@ def _extraction(generator: random.Random, level: int) -> Question:
 
 
 def _counting(generator: random.Random, level: int) -> Question:
-    count = generator.randint(1, 1 + 2 * level)
-    return Question(" ".join(_pick(generator, _WORDS, count)), str(count))
+    count = generator.randint(*{1: (1, 3), 2: (4, 5), 3: (6, 8)}[level])
+    return Question(f"How many words are in this list: {' '.join(_pick(generator, _WORDS, count))}?", str(count))
 
 
 def _sorting(generator: random.Random, level: int) -> Question:
-    numbers = generator.sample(range(1, 100 if level == 2 else 10), 3 if level == 3 else 2)
+    numbers = generator.sample(range(10, 100) if level == 2 else range(1, 10), 3 if level == 3 else 2)
     return Question(" ".join(map(str, numbers)), " ".join(map(str, sorted(numbers))))
 
 
@@ -106,47 +106,65 @@ def _deciding(generator: random.Random, level: int) -> Question:
     return Question(f"{text} Does {name} have a {colour if true else strange} {thing}?", answer)
 
 
-TASKS: dict[str, tuple[str, Maker]] = {
-    "copying": ("Copy the words.", _copying),
-    "extraction": ("Answer from the text.", _extraction),
-    "counting": ("Count the words.", _counting),
-    "sorting": ("Sort the numbers from the smallest to the largest.", _sorting),
-    "arithmetic": ("Calculate.", _arithmetic),
-    "deciding": ("Answer yes or no.", _deciding),
+@dataclass(frozen=True, slots=True)
+class Task:
+    """How questions of one kind are made and put."""
+
+    instruction: str
+    make: Maker
+    put: str = "Q: {}\nA:"
+    examples: int = 6
+    """As many as Gemma's 512 tokens allow where that helps it."""
+
+
+TASKS: dict[str, Task] = {
+    "copying": Task("Copy the words.", _copying),
+    "extraction": Task("Answer from the text.", _extraction),
+    "counting": Task("Count the words.", _counting, examples=12),
+    "sorting": Task("Sort the numbers from the smallest to the largest.", _sorting),
+    "arithmetic": Task("Calculate.", _arithmetic, put="{} =", examples=12),
+    "deciding": Task("Answer yes or no.", _deciding),
 }
 LEVELS = (1, 2, 3)
 
 
 def problems(count: int, seed: int) -> list[Problem]:
-    """Return `count` different prompts for each level of each task, at most `MOST`.
+    """Return `count` different prompts for each level of each task; levels of few numbers may have fewer.
 
-    A smaller set is part of a larger one; levels of few numbers may have fewer prompts.
+    A smaller set is part of a larger one.
     """
-    generator = random.Random(seed)
     found: list[Problem] = []
-    known: set[str] = set()
-    for task, (instruction, make) in TASKS.items():
-        shown = _examples(task, make)
-        head = f"{instruction}\n\n" + "".join(f"Q: {text}\nA: {answer}\n\n" for text, answer in shown.items())
+    for name, task in TASKS.items():
+        shown = _examples(name, task)
+        head = f"{task.instruction}\n\n" + "".join(
+            f"{task.put.format(text)} {answer}\n\n" for text, answer in shown.items()
+        )
         for level in LEVELS:
-            made: list[Problem] = []
-            for _ in range(TRIES * MOST):
-                question = make(generator, level)
-                prompt = f"{head}Q: {question.text}\nA:"
-                if prompt not in known and question.text not in shown:
-                    known.add(prompt)
-                    made.append(Problem(task, level, prompt, question.answer))
-                if len(made) == MOST:
-                    break
-            found += made[:count]
+            found += [
+                Problem(name, level, head + task.put.format(question.text), question.answer)
+                for question in _questions(random.Random(f"{seed} {name} {level}"), task.make, level, count, shown)
+            ]
     return found
 
 
-def _examples(task: str, make: Maker) -> dict[str, str]:
+def _questions(
+    generator: random.Random, make: Maker, level: int, count: int, shown: Mapping[str, str]
+) -> Collection[Question]:
+    found: dict[str, Question] = {}
+    for _ in range(TRIES * count):
+        question = make(generator, level)
+        if question.text not in shown:
+            found.setdefault(question.text, question)
+        if len(found) == count:
+            break
+    return found.values()
+
+
+def _examples(name: str, task: Task) -> dict[str, str]:
     """Return the solved examples, of all levels in turn, the same for every seed."""
-    generator = random.Random(f"examples of {task}")
+    generator = random.Random(f"examples of {name}")
     shown: dict[str, str] = {}
-    while len(shown) < EXAMPLES:
-        question = make(generator, LEVELS[len(shown) % len(LEVELS)])
+    while len(shown) < task.examples:
+        question = task.make(generator, LEVELS[len(shown) % len(LEVELS)])
         shown.setdefault(question.text, question.answer)
     return shown

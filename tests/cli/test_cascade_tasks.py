@@ -15,7 +15,7 @@ def found() -> list[Problem]:
 
 
 def question(problem: Problem) -> str:
-    return problem.prompt.rpartition("Q: ")[2].removesuffix("\nA:")
+    return problem.prompt.rpartition("\n\n")[2].removeprefix("Q: ").removesuffix("\nA:").removesuffix(" =")
 
 
 def of(found: list[Problem], task: str) -> list[Problem]:
@@ -36,8 +36,10 @@ def test_equal_seeds_make_equal_prompts_and_a_smaller_set_is_part_of_a_larger(fo
 
 def test_no_question_is_among_the_solved_examples(found: list[Problem]) -> None:
     for problem in found:
-        assert problem.prompt.count(f"Q: {question(problem)}\nA:") == 1
-        assert problem.prompt.count("\nA: ") == 6
+        instruction, *shown, asked = problem.prompt.split("\n\n")
+        assert instruction == TASKS[problem.task].instruction
+        assert len(shown) == TASKS[problem.task].examples
+        assert not any(one.startswith(asked) for one in shown)
 
 
 def test_sums_differences_and_products_are_right(found: list[Problem]) -> None:
@@ -48,7 +50,8 @@ def test_sums_differences_and_products_are_right(found: list[Problem]) -> None:
 
 def test_counts_orders_and_copies_are_right(found: list[Problem]) -> None:
     for problem in of(found, "counting"):
-        assert len(question(problem).split()) == int(problem.answer)
+        words = question(problem).removeprefix("How many words are in this list: ").removesuffix("?")
+        assert len(words.split()) == int(problem.answer)
     for problem in of(found, "sorting"):
         assert sorted(map(int, question(problem).split())) == list(map(int, problem.answer.split()))
     for problem in of(found, "copying"):
