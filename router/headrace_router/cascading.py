@@ -1,25 +1,17 @@
-"""How a request goes through the tiers: the glue between the resource, the model files and the request's own wishes."""
+"""The cascade of a router: its model files, and the ways of its tasks."""
 
-import dataclasses
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from headrace_api.resources.cascade import JUDGING, PREDICTING
 from headrace_api.resources.cascade import Cascade as CascadeSpec
-from headrace_api.resources.quantity import parse_duration
 from headrace_router.cascade.errors import CascadeError
 from headrace_router.cascade.figures import TierFigures
-from headrace_router.cascade.file import DifficultyFile, read_difficulty
+from headrace_router.cascade.file import read_difficulty
 from headrace_router.cascade.gate import Gate
-from headrace_router.cascade.linear import Floats
-from headrace_router.cascade.policy import Rules, rules, usable
+from headrace_router.cascade.policy import usable
 from headrace_router.cascade.shelf import Shelf
-from headrace_router.errors import ClientError
-from headrace_router.openai.wishes import Wishes
-from headrace_router.server.judges import AgreementJudge, GateJudge, Judge, VerifierJudge
-
-PREDICTING = ("predict", "predict-then-check")
-JUDGING = ("cheapest-first", "predict-then-check")
+from headrace_router.way import Way
 
 
 class Cascading:
@@ -32,85 +24,24 @@ class Cascading:
     """
 
     def __init__(self, spec: CascadeSpec, gate: str | None, predictor: str | None) -> None:
-        self._spec = spec
-        self._gate = Shelf(gate, self._load) if spec.policy in JUDGING else None
-        self._predictor = Shelf(predictor, read_difficulty) if spec.policy in PREDICTING else None
-        self.timeout_s = parse_duration(spec.timeout)
+        self._specs: dict[str | None, CascadeSpec] = {None: spec} | {task.name: spec.of(task) for task in spec.tasks}
+        self._gate = Shelf(gate, self._load) if spec.policies & {*JUDGING} else None
+        self._predictor = Shelf(predictor, read_difficulty) if spec.policies & {*PREDICTING} else None
         self.figures = TierFigures()
+        self._ways = {task: Way(one, self._gate, self._predictor, self.figures) for task, one in self._specs.items()}
 
     def _load(self, path: Path) -> Gate:
         gate = Gate.load(path)
-        unsuited = usable(self._spec, gate)
-        if unsuited is not None:
-            raise CascadeError(f"{path} cannot be used: {unsuited}")
+        for task, spec in self._specs.items():
+            unsuited = usable(spec, gate)
+            if unsuited is not None:
+                named = "" if task is None else f" for task {task}"
+                raise CascadeError(f"{path} cannot be used{named}: {unsuited}")
         return gate
 
-    @property
-    def audit(self) -> float:
-        """Share of shown answers that are put beside the next tier's."""
-        return self._spec.audit
-
-    @property
-    def needs_text(self) -> bool:
-        """Whether prompts are judged."""
-        return self._predictor is not None
-
-    def judge(self, wishes: Wishes, *, indivisible: bool) -> Judge:
-        """Return who judges a request's answers; raise ClientError where what it wishes cannot be had.
-
-        Args:
-            wishes: the request's own.
-            indivisible: whether its answer keeps to a form, and is judged only when it is complete.
-        """
-        spec = self._spec
-        if spec.policy == "best-of-k":
-            return AgreementJudge(spec.samples, spec.agreement, exact=indivisible)
-        if spec.policy == "ask":
-            return VerifierJudge(spec.least_yes, accept=spec.when_gate_away == "accept")
-        return GateJudge(self._rules(wishes, indivisible=indivisible), self.figures)
-
-    @property
-    def verifier(self) -> str | None:
-        """Name of the tier that is asked about answers."""
-        return self._spec.verifier if self._spec.policy == "ask" else None
-
-    def _rules(self, wishes: Wishes, *, indivisible: bool) -> Rules:
-        """Return what the gate judges by.
-
-        Args:
-            wishes: the request's own.
-            indivisible: whether its answer is judged only when it is complete.
-
-        Raises:
-            ClientError: the gate knows nothing of the quality that it asks for.
-        """
-        gate = None if self._gate is None else self._gate.model
-        try:
-            found = rules(self._spec, gate, wishes.min_quality)
-        except CascadeError as error:
-            raise ClientError(f"min_quality: {error}.", param="min_quality", code="invalid_wish") from error
-        return dataclasses.replace(found, tokens=sys.maxsize, after_s=None) if indivisible else found
-
-    @property
-    def encoder(self) -> str | None:
-        """Deployment whose embeddings the predictor reads."""
-        return self._spec.encoder if self._predictor is not None else None
-
-    def hard(self, question: str, vector: Floats | None, wishes: Wishes) -> bool:
-        """Whether a prompt should go to the second tier at once.
-
-        Args:
-            question: what is asked.
-            vector: its embedding, (1, size); None where there is no encoder. Of another size it is left out.
-            wishes: the request's.
-        """
-        model = None if self._predictor is None else self._predictor.model
-        if model is None or not question:
-            return False
-        if vector is not None and vector.shape[1] != model.predictor.embedding_size:
-            vector = None
-        gain = float(model.predictor.predict([question], vector).gain[0])
-        return gain >= _threshold(model, wishes.min_quality or self._spec.target)
+    def way(self, task: str | None) -> Way:
+        """Return how requests of a task go; a task that nobody knows has no way of its own."""
+        return self._ways.get(task) or self._ways[None]
 
     def poll(self) -> None:
         """Look whether the model files have changed."""
@@ -128,11 +59,3 @@ class Cascading:
         shelves = {"gate": self._gate, "predictor": self._predictor}
         away = {name: shelf.model is None for name, shelf in shelves.items() if shelf is not None}
         return self.figures.lines(away)
-
-
-def _threshold(model: DifficultyFile, target: float) -> float:
-    """Return the gain from which the prompt is hard: that of the least target in the file that is high enough."""
-    known = sorted(model.thresholds, key=lambda one: one.target)
-    if not known:
-        return 0.0
-    return next((one.gain for one in known if one.target >= target - 1e-9), known[-1].gain)

@@ -10,6 +10,8 @@ import msgspec
 from headrace_router.cascading import Cascading
 from headrace_router.choose.tier import Choice, Tiers
 from headrace_router.cost.account import Account
+from headrace_router.cost.budget import purse_of_one
+from headrace_router.cost.money import to_nano
 from headrace_router.cost.tenants import AUDIT
 from headrace_router.errors import ClientError
 from headrace_router.openai.embedding import embedding_of, read_vector
@@ -26,6 +28,7 @@ from headrace_router.server.inquiry import Finding
 from headrace_router.server.judges import Judge
 from headrace_router.server.leg import Leg, Step
 from headrace_router.server.predicting import Predicting
+from headrace_router.way import Way
 
 
 class Desk(Hub, Protocol):
@@ -63,27 +66,30 @@ class Tiering:
 
     def start(self, answer: Answer, seen: Seen) -> Running:
         """Send a request through the tiers; where its prompt is judged, its embedding is asked for first."""
-        judge = self._cascading.judge(seen.wishes, indivisible=peek_sizes(seen.request.body).indivisible)
-        question = seen.peek.question() if self._cascading.needs_text else ""
+        way = self._cascading.way(seen.wishes.task)
+        seen = _bounded(seen, way)
+        judge = way.judge(seen.wishes, indivisible=peek_sizes(seen.request.body).indivisible)
+        question = seen.peek.question() if way.needs_text else ""
 
         def made(finding: Finding | None) -> Cascade:
             vector = None if finding is None else read_vector(finding.body)
-            hard = bool(question) and self._cascading.hard(question, vector, seen.wishes)
-            return Cascade(self._desk, answer, self._plan(seen, judge, hard=hard), self._cascading.figures)
+            hard = bool(question) and way.hard(question, vector, seen.wishes)
+            return Cascade(self._desk, answer, self._plan(seen, way, judge, hard=hard), self._cascading.figures)
 
-        running = self._first(seen, question, made)
+        running = self._first(seen, way.encoder, question, made)
         running.start()
         return running
 
-    def _first(self, seen: Seen, question: str, made: Callable[[Finding | None], Cascade]) -> Predicting | Cascade:
-        encoder = self._cascading.encoder
+    def _first(
+        self, seen: Seen, encoder: str | None, question: str, made: Callable[[Finding | None], Cascade]
+    ) -> Predicting | Cascade:
         if not question or encoder is None or not self._desk.serves(encoder):
             return made(None)
         asked = embedding_of(question)
         own = Seen(asked, PEEKS[asked.path](asked.body), seen.identity, seen.tenant)
         return Predicting(self._desk, (self._desk.call(own, Choice(encoder, ())), None), made)
 
-    def _plan(self, seen: Seen, judge: Judge, *, hard: bool) -> Plan:
+    def _plan(self, seen: Seen, way: Way, judge: Judge, *, hard: bool) -> Plan:
         passed, steps = self._desk.tiers.ladder(self._desk.serves)
         if hard and len(steps) > 1:
             passed, steps = (*passed, steps[0][0]), steps[1:]
@@ -92,10 +98,10 @@ class Tiering:
             passed=passed,
             judge=judge,
             prompt_bytes=len(seen.peek.text()),
-            timeout_s=self._cascading.timeout_s,
+            timeout_s=way.timeout_s,
             deadline_s=seen.wishes.deadline,
-            verify=self._verify(self._cascading.verifier, seen),
-            audit=self._audit(seen, steps),
+            verify=self._verify(way.verifier, seen),
+            audit=self._audit(seen, way.audit, steps),
             strict=seen.wishes.min_quality is not None,
         )
 
@@ -110,9 +116,9 @@ class Tiering:
             call = msgspec.structs.replace(call, body=body)
         return call, self._desk.account(seen, call, f"~{tier}.{sample}" if sample else f"~{tier}")
 
-    def _audit(self, seen: Seen, steps: Sequence[tuple[str, str]]) -> Callable[[Leg], None] | None:
+    def _audit(self, seen: Seen, share: float, steps: Sequence[tuple[str, str]]) -> Callable[[Leg], None] | None:
         """Return what puts a shown answer beside the next tier's; None for most requests."""
-        if self._audits.full or self._chance.random() >= self._cascading.audit:
+        if self._audits.full or self._chance.random() >= share:
             return None
         following = dict(zip([name for name, _ in steps], steps[1:], strict=False))
         return lambda leg: self._compare(seen, leg, *following[leg.step.tier])
@@ -146,3 +152,11 @@ class Tiering:
     def sweep(self, now_s: float) -> None:
         """Check the deadlines of what no client waits for."""
         self._audits.sweep(now_s)
+
+
+def _bounded(seen: Seen, way: Way) -> Seen:
+    """Return a request with a purse of what its task may cost, where it does not state less itself."""
+    most, own = way.max_cost, seen.wishes.max_cost
+    if most is None or (own is not None and own <= most):
+        return seen
+    return msgspec.structs.replace(seen, purse=purse_of_one(seen.identity.request_id.decode(), to_nano(most)))

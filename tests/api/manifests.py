@@ -195,6 +195,20 @@ VALID: Final = (
     Case("a cascade", {"spec.cascade": {"gate": {"configMap": {"name": "g"}}}}, kind="LLMRouter"),
     Case("a cascade that judges nothing", {"spec.cascade": {"policy": "pinned"}}, kind="LLMRouter"),
     Case(
+        "tasks of their own",
+        {
+            "spec.cascade": {
+                "gate": {"file": "g.json"},
+                "maxCost": 0.01,
+                "tasks": [
+                    {"name": "a", "policy": "best-of-k", "maxCost": 0},
+                    {"name": "b", "target": 0.5, "commit": {"tokens": 4}},
+                ],
+            }
+        },
+        kind="LLMRouter",
+    ),
+    Case(
         "a verifier among the tiers",
         {"spec.tiers": [{"name": "a", "deployment": "b"}], "spec.cascade": {"policy": "ask", "verifier": "a"}},
         kind="LLMRouter",
@@ -438,6 +452,22 @@ INVALID: Final = (
             ),
             ("a cascade without a gate", {"spec.cascade": {}}, "gate"),
             ("a prediction by nothing", {"spec.cascade": {"policy": "predict"}}, "predictor"),
+            ("two tasks of one name", {"spec.cascade": {"gate": {"file": "g"}, "tasks": [{"name": "a"}] * 2}}, "tasks"),
+            (
+                "a task without a gate",
+                {"spec.cascade": {"policy": "pinned", "tasks": [{"name": "a", "policy": "cheapest-first"}]}},
+                "tasks",
+            ),
+            (
+                "a task without a predictor",
+                {"spec.cascade": {"policy": "pinned", "tasks": [{"name": "a", "policy": "predict"}]}},
+                "tasks",
+            ),
+            (
+                "a task without a verifier",
+                {"spec.cascade": {"policy": "pinned", "tasks": [{"name": "a", "policy": "ask"}]}},
+                "tasks",
+            ),
             (
                 "a verifier that is no tier",
                 {"spec.cascade": {"policy": "ask", "verifier": "judge"}},

@@ -21,6 +21,7 @@ NAMESPACE: Final = "chart-strict"
 OTHERS: Final = {name: f"{NAMESPACE}-{name}" for name in ("team", "other", "more")}
 RESTRICTED: Final = {"pod-security.kubernetes.io/enforce": "restricted"}
 PROMETHEUS: Final = Module("prometheus", "github.com/prometheus-operator/prometheus-operator", "v0.85.0")
+PROMETHEUS_KINDS: Final = ("servicemonitor", "podmonitor", "prometheusrule")
 _DRY: Final = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-")
 
 
@@ -48,7 +49,7 @@ def rendered(helm: Helm, values: Object) -> list[Object]:
     for name, own in OTHERS.items():
         text = text.replace(f'"{name}"', f'"{own}"')
     objects = helm.template(json.loads(text), namespace=NAMESPACE)
-    return [one for one in objects if not one["kind"].endswith("Monitor")]
+    return [one for one in objects if not one["apiVersion"].startswith("monitoring.")]
 
 
 def ask(kubectl: Kubectl, objects: list[Object]) -> list[str]:
@@ -95,7 +96,7 @@ def prometheus(kubectl: Kubectl) -> Iterator[None]:
         folder = module_folder(PROMETHEUS) / "example" / "prometheus-operator-crd"
     except CommandError as error:
         pytest.skip(f"the definitions cannot be had: {error}")
-    kinds = [str(folder / f"monitoring.coreos.com_{kind}s.yaml") for kind in ("servicemonitor", "podmonitor")]
+    kinds = [str(folder / f"monitoring.coreos.com_{kind}s.yaml") for kind in PROMETHEUS_KINDS]
     files = [word for kind in kinds for word in ("-f", kind)]
     kubectl("apply", "--server-side", *files)
     kubectl("wait", "--for=condition=Established", "--timeout=10s", *files)
@@ -113,6 +114,6 @@ def test_helm_finds_out_that_monitors_are_served_and_they_are_taken(helm: Helm, 
     )
 
     objects = yaml.safe_load_all(json.loads(answer)["manifest"])
-    monitors = [one for one in objects if one["kind"].endswith("Monitor")]
-    assert {one["kind"] for one in monitors} == {"ServiceMonitor", "PodMonitor"}
-    assert len(ask(kubectl, monitors)) == 2
+    monitors = [one for one in objects if one["apiVersion"].startswith("monitoring.")]
+    assert {one["kind"] for one in monitors} == {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
+    assert len(ask(kubectl, monitors)) == 3

@@ -17,7 +17,9 @@ from headrace_operator.settings import OperatorSettings, parse_settings
 
 pytestmark = pytest.mark.processes
 KEEP: Final = {"helm.sh/resource-policy": "keep"}
-MONITORS: Final = ("monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor")
+MONITORS: Final = tuple(
+    f"monitoring.coreos.com/v1/{kind}" for kind in ("ServiceMonitor", "PodMonitor", "PrometheusRule")
+)
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +288,7 @@ def test_a_secret_of_the_users_is_mounted_in_its_place(everything: list[Object])
 
 
 def test_monitors_come_where_the_cluster_knows_them(helm: Helm, default: list[Object]) -> None:
-    kinds = {"ServiceMonitor", "PodMonitor"}
+    kinds = {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
     assert {one["kind"] for one in default} & kinds == set()
     known = helm.template({}, *(f"--api-versions={kind}" for kind in MONITORS))
     assert kinds <= {one["kind"] for one in known}

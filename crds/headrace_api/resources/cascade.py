@@ -1,14 +1,20 @@
 """The cascade: cheap tiers answer first, and what decides when the next one is asked."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from headrace_api.resources.labels import DnsLabel, Name, ObjectName
 from headrace_api.resources.meta import Part
+from headrace_api.resources.money import Money
 from headrace_api.resources.quantity import Duration, parse_duration
 from headrace_api.resources.rules import Rule
 
+Policy = Literal["pinned", "cheapest-first", "predict", "predict-then-check", "best-of-k", "ask"]
+JUDGING: Final = ("cheapest-first", "predict-then-check")
+"""Policies that need a gate."""
+PREDICTING: Final = ("predict", "predict-then-check")
+"""Policies that need a predictor."""
 _HOUR_S = 3600.0
 KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 
@@ -49,19 +55,34 @@ class Commit(Part):
     """It judges after this time from the first token, when the tokens come more slowly."""
 
 
+class Task(Part):
+    """What is different for requests that name a task, in the field `task` or the header `x-headrace-task`."""
+
+    name: DnsLabel = Field(examples=["extraction"])
+    """As requests name it. Requests of tasks that are not listed go by what holds for all."""
+    policy: Policy | None = Field(default=None, examples=["best-of-k"])
+    """In place of the cascade's."""
+    target: float | None = Field(default=None, ge=0.01, le=1, examples=[0.99])
+    """In place of the cascade's."""
+    commit: Commit | None = Field(default=None, examples=[{"tokens": 32}])
+    """In place of the cascade's, as a whole."""
+    max_cost: Money | None = Field(default=None, examples=[0.002])
+    """In place of the cascade's."""
+
+
 class Cascade(Part):
     """How `model: auto` goes through the tiers, in their order."""
 
     rules: ClassVar = (
         Rule(
             "!(self.?policy.orValue('cheapest-first') in ['cheapest-first', 'predict-then-check']) || has(self.gate)",
-            lambda own: own.policy not in ("cheapest-first", "predict-then-check") or own.gate is not None,
+            lambda own: own.policy not in JUDGING or own.gate is not None,
             "policy {policy} judges answers; give it a gate",
             "gate",
         ),
         Rule(
             "!(self.?policy.orValue('cheapest-first') in ['predict', 'predict-then-check']) || has(self.predictor)",
-            lambda own: own.policy not in ("predict", "predict-then-check") or own.predictor is not None,
+            lambda own: own.policy not in PREDICTING or own.predictor is not None,
             "policy {policy} judges prompts; give it a predictor",
             "predictor",
         ),
@@ -72,6 +93,26 @@ class Cascade(Part):
             "verifier",
         ),
         Rule(
+            "!has(self.tasks) || has(self.gate) || !self.tasks.exists(task, "
+            "task.?policy.orValue('') in ['cheapest-first', 'predict-then-check'])",
+            lambda own: own.gate is not None or not any(task.policy in JUDGING for task in own.tasks),
+            "a task's policy judges answers; give the cascade a gate",
+            "tasks",
+        ),
+        Rule(
+            "!has(self.tasks) || has(self.predictor) || !self.tasks.exists(task, "
+            "task.?policy.orValue('') in ['predict', 'predict-then-check'])",
+            lambda own: own.predictor is not None or not any(task.policy in PREDICTING for task in own.tasks),
+            "a task's policy judges prompts; give the cascade a predictor",
+            "tasks",
+        ),
+        Rule(
+            "!has(self.tasks) || has(self.verifier) || !self.tasks.exists(task, task.?policy.orValue('') == 'ask')",
+            lambda own: own.verifier is not None or not any(task.policy == "ask" for task in own.tasks),
+            "a task's policy ask asks a tier about answers; name it as verifier",
+            "tasks",
+        ),
+        Rule(
             "duration(self.?timeout.orValue('30s')) >= duration('100ms') && "
             "duration(self.?timeout.orValue('30s')) <= duration('1h')",
             lambda own: 0.1 <= parse_duration(own.timeout) <= _HOUR_S,
@@ -80,9 +121,7 @@ class Cascade(Part):
         ),
     )
 
-    policy: Literal["pinned", "cheapest-first", "predict", "predict-then-check", "best-of-k", "ask"] = Field(
-        default="cheapest-first", examples=["cheapest-first"]
-    )
+    policy: Policy = Field(default="cheapest-first", examples=["cheapest-first"])
     """`cheapest-first`: the first tier answers, the gate judges its answer, the next tier is asked where that is worth
     it. `predict`: the prompt alone decides where to begin, and that answer stands. `predict-then-check`: both.
     `best-of-k`: a tier answers several times, and its answer stands where enough of them agree. `ask`: another tier is
@@ -97,6 +136,8 @@ class Cascade(Part):
     target: float = Field(default=0.95, ge=0.01, le=1, examples=[0.9])
     """Share of the quality between the cheapest and the best tier that answers should keep; a request may state its own
     as `min_quality`."""
+    max_cost: Money | None = Field(default=None, examples=[0.01])
+    """Most that one request may cost over all tiers; it may state less itself, as `max_cost`."""
     commit: Commit = Commit()
     """When streams begin to flow. Whole answers, and such with tools or a schema, are judged when they are complete."""
     audit: float = Field(default=0, ge=0, le=1, examples=[0.01])
@@ -115,3 +156,30 @@ class Cascade(Part):
     when_gate_away: Literal["accept", "escalate"] = Field(default="accept", examples=["escalate"])
     """What happens to answers while the gate's file is missing or broken, or the verifier does not reply: they are
     taken as they are, or go up to the next tier."""
+    tasks: tuple[Task, ...] = Field(
+        default=(),
+        max_length=32,
+        strict=False,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        examples=[[{"name": "extraction", "target": 0.8}]],
+    )
+    """What is different for some requests."""
+
+    @property
+    def policies(self) -> frozenset[str]:
+        """All policies that requests may go by."""
+        return frozenset((self.policy, *(task.policy for task in self.tasks if task.policy is not None)))
+
+    def of(self, task: Task) -> Self:
+        """Return what holds for requests of a task."""
+        changed = {name: value for name in _PER_TASK if (value := getattr(task, name)) is not None}
+        return self.model_copy(update={**changed, "tasks": ()})
+
+    @model_validator(mode="after")
+    def _name_tasks_apart(self) -> Self:
+        if len({task.name for task in self.tasks}) < len(self.tasks):
+            raise ValueError("two tasks have the same name; give each its own")
+        return self
+
+
+_PER_TASK: Final = ("policy", "target", "commit", "max_cost")

@@ -136,7 +136,7 @@ class RouterSpec(Part):
     @property
     def chooses(self) -> bool:
         """Whether requests that leave the choice to the router may go to more than one tier."""
-        return self.cascade is not None and self.cascade.policy != "pinned" and len(self.tiers) > 1
+        return self.cascade is not None and self.cascade.policies != {"pinned"} and len(self.tiers) > 1
 
     def books_json(self) -> str:
         """Return what a router reads of it, as JSON that changes only with it."""

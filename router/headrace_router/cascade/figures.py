@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from headrace_api import names
 from headrace_router.admin.histogram import Histogram
+from headrace_router.cascade.drift import ESCALATED, Drift
 from headrace_router.cascade.timing import Timing
 
 _HELD_BUCKETS_S = (0.0, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -20,6 +21,7 @@ class TierFigures:
         self._audits: Counter[tuple[str, bool]] = Counter()
         self._held: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(_HELD_BUCKETS_S))
         self._gain: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(_GAIN_BUCKETS))
+        self._drift: defaultdict[str, Drift] = defaultdict(Drift)
 
     def count(self, tier: str, outcome: str) -> None:
         """Note what became of a tier's answer (`TIER_OUTCOMES`)."""
@@ -30,9 +32,10 @@ class TierFigures:
         self.count(tier, outcome)
         self._held[tier].observe(held_s)
 
-    def judged(self, tier: str, gain: float) -> None:
-        """Note what the gate expected of asking the next tier."""
+    def judged(self, tier: str, gain: float, standing: Mapping[str, float], *, escalated: bool, usual: float) -> None:
+        """Note what the gate expected of asking the next tier, and what is unusual about that; see `Drift.note`."""
         self._gain[tier].observe(gain)
+        self._drift[tier].note(standing, escalated=escalated, usual=usual)
 
     def audited(self, tier: str, *, agreed: bool) -> None:
         """Note whether the next tier said what a tier's shown answer says."""
@@ -59,9 +62,24 @@ class TierFigures:
             yield from _head(name, "histogram", text)
             for tier in sorted(histograms):
                 yield from histograms[tier].lines(name, f'tier="{tier}"')
+        yield from self._drifts()
         yield from _head(names.CASCADE_MODEL_AWAY, "gauge", "1 while a model file cannot be used.")
         for model, gone in sorted(away.items()):
             yield f'{names.CASCADE_MODEL_AWAY}{{model="{model}"}} {int(gone)}'
+
+    def _drifts(self) -> Iterable[str]:
+        means = {tier: drift.means() for tier, drift in sorted(self._drift.items())}
+        text = "Distance of judged answers from those of the training, in standard deviations."
+        yield from _head(names.CASCADE_FEATURE_DRIFT, "gauge", text)
+        for tier, found in means.items():
+            for feature, mean in found.items():
+                if feature != ESCALATED:
+                    yield f'{names.CASCADE_FEATURE_DRIFT}{{tier="{tier}",feature="{feature}"}} {mean:.4f}'
+        text = "Share of escalations, less that when the threshold was chosen."
+        yield from _head(names.CASCADE_ESCALATION_DRIFT, "gauge", text)
+        for tier, found in means.items():
+            if ESCALATED in found:
+                yield f'{names.CASCADE_ESCALATION_DRIFT}{{tier="{tier}"}} {found[ESCALATED]:.4f}'
 
 
 def _head(name: str, kind: str, text: str) -> tuple[str, str]:

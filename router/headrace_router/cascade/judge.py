@@ -26,12 +26,15 @@ class Judge(msgspec.Struct, frozen=True):
     curve: Steps
     """From the regression's logit to the observed chance."""
 
+    def standing(self, found: Mapping[str, float]) -> list[float]:
+        """Return each feature's distance from the mean of the training data, in its standard deviations."""
+        rows = zip(self.features, self.scale.centre, self.scale.spread, strict=True)
+        return [min(CLIP, max(-CLIP, (found[name] - centre) / spread)) for name, centre, spread in rows]
+
     def logit(self, found: Mapping[str, float]) -> float:
         """Return the regression's log-odds."""
-        total = self.logistic.bias
-        rows = zip(self.features, self.scale.centre, self.scale.spread, self.logistic.weights, strict=True)
-        for name, centre, spread, weight in rows:
-            total += weight * min(CLIP, max(-CLIP, (found[name] - centre) / spread))
+        weighed = zip(self.logistic.weights, self.standing(found), strict=True)
+        total = self.logistic.bias + sum(weight * place for weight, place in weighed)
         return min(_MOST_LOGIT, max(-_MOST_LOGIT, total))
 
     def gain(self, found: Mapping[str, float]) -> float:

@@ -3,7 +3,7 @@
 import enum
 from dataclasses import dataclass
 
-from headrace_api.resources.cascade import Cascade
+from headrace_api.resources.cascade import JUDGING, Cascade
 from headrace_api.resources.quantity import parse_duration
 from headrace_router.cascade.errors import CascadeError
 from headrace_router.cascade.evidence import Evidence
@@ -30,6 +30,8 @@ class Rules:
     """Expected gain from which to escalate, judged by the first tokens."""
     whole: float = 0.0
     """The same, judged by the whole answer."""
+    usual: tuple[float, float] = (0.0, 0.0)
+    """Share of answers that escalated when the thresholds were chosen: judged by first tokens, and whole."""
     tokens: int = 0
     """How many tokens make a prefix."""
     after_s: float | None = None
@@ -71,7 +73,7 @@ def rules(spec: Cascade, gate: Gate | None, target: float | None = None) -> Rule
     Raises:
         CascadeError: the gate has no threshold for that share.
     """
-    if spec.policy not in ("cheapest-first", "predict-then-check"):
+    if spec.policy not in JUDGING:
         return Rules(None, accept=True)
     if gate is None:
         return Rules(None, accept=spec.when_gate_away == "accept")
@@ -81,6 +83,7 @@ def rules(spec: Cascade, gate: Gate | None, target: float | None = None) -> Rule
         accept=True,
         prefix=gate.threshold(share, prefix=True),
         whole=gate.threshold(share),
+        usual=(gate.escalated(share, prefix=True), gate.escalated(share)),
         tokens=spec.commit.tokens or gate.commit_tokens,
         after_s=None if spec.commit.after is None else parse_duration(spec.commit.after),
     )

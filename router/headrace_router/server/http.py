@@ -32,6 +32,7 @@ NOT_FORWARDED = HOP_BY_HOP | {
     b"x-headrace-deadline",
     b"x-headrace-max-cost",
     b"x-headrace-min-quality",
+    b"x-headrace-task",
     b"x-request-id",
 }
 NOT_RETURNED = HOP_BY_HOP | {

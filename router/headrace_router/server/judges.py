@@ -65,9 +65,15 @@ class GateJudge:
         leg, rules = samples[0], self._rules
         verdict = rules.judge(leg.evidence, waited_s=leg.waited_s, complete=leg.complete)
         if verdict is not Verdict.WAIT and rules.gate is not None:
-            gain = rules.gate.gain(leg.evidence)
-            leg.note(Judged(gain, "whole" if leg.evidence.finished else "prefix"))
-            self._figures.judged(leg.step.tier, gain)
+            gain, whole = rules.gate.gain(leg.evidence), leg.evidence.finished
+            leg.note(Judged(gain, "whole" if whole else "prefix"))
+            self._figures.judged(
+                leg.step.tier,
+                gain,
+                rules.gate.standing(leg.evidence),
+                escalated=verdict is Verdict.ESCALATE,
+                usual=rules.usual[whole],
+            )
         return verdict, leg
 
     def doubts(self, leg: Leg) -> bool:
