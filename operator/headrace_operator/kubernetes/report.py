@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from headrace_api.resources import LLMDeployment, LLMRouter
+from headrace_api.resources.cascade import JUDGING
 from headrace_operator.desired import Desired, Pool
 from headrace_operator.objects import Owner, labels
 from headrace_operator.observed import Observed, Phase, Worker
@@ -98,12 +99,22 @@ def router_status(
     reason = "AsAsked" if not texts else "Impossible" if not planned else "Starting" if not listens else "TierNotReady"
     told.append(Condition("Ready", not texts, "; ".join(texts), reason))
     if models is not None:
-        told.append(Condition("CascadeReady", not models, "; ".join(models), "ModelMissing" if models else "AsAsked"))
+        text = "; ".join(models) or _blind(router)
+        told.append(Condition("CascadeReady", not models, text, "ModelMissing" if models else "AsAsked"))
     return {
         "observedGeneration": router.metadata.generation,
         "conditions": stamped(told, previous, router.metadata.generation, now),
         "endpoint": f"http://{router.metadata.name}.{router.metadata.namespace}.svc",
     }
+
+
+def _blind(router: LLMRouter) -> str:
+    """Return a sentence on tiers whose answers the gate judges without their log-probabilities; empty without any."""
+    cascade, judged = router.spec.cascade, router.spec.tiers[:-1]
+    names = [tier.name for tier in judged if tier.endpoint is not None]
+    if not names or cascade is None or not cascade.policies & {*JUDGING}:
+        return ""
+    return f"the endpoint of {', '.join(names)} tells no log-probabilities; the gate judges by its other features"
 
 
 def pool_status(owner: Owner, pool: Pool, observed: Observed, generation: int) -> dict[str, Any]:

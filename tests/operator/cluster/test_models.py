@@ -52,7 +52,16 @@ def test_a_routers_condition_follows_its_config_map(
 
             literal = '--from-literal=gate.json={"format": "headrace-cascade"}'
             await asyncio.to_thread(kubectl, "-n", namespace, "create", "configmap", "mine", literal)
-            await rig.until("CascadeReady", "True", "front", LLM_ROUTERS)
+            told = await rig.until("CascadeReady", "True", "front", LLM_ROUTERS)
+            assert told["message"] == ""
+
+            far = {"name": "far", "endpoint": {"url": "https://api.example.com/v1", "model": "m"}}
+            await rig.apply("front", "LLMRouter", tiers=[far, *tiers], cascade=cascade)
+
+            async def blind() -> bool:
+                return "far tells no log-prob" in (await rig.condition("CascadeReady", "front", LLM_ROUTERS))["message"]
+
+            await eventually(blind)
 
             await asyncio.to_thread(kubectl, "-n", namespace, "delete", "configmap", "mine")
             await rig.until("CascadeReady", "False", "front", LLM_ROUTERS)
