@@ -334,8 +334,8 @@ class Cascade:
 
 
 def _outcome(leg: Leg) -> str:
+    if leg.doubted:
+        return "escalated"  # one that was let go for it has failed too
     if leg.failed:
         return "failed"
-    if leg.doubted:
-        return "escalated"
     return "late" if leg.late else "unneeded"

@@ -116,6 +116,7 @@ def test_a_doubted_stream_is_given_up_when_the_next_tier_begins_and_not_before(t
             reply = await _read(connection)
             assert reply.body == stream_of(large)
             await until(lambda: small.seen[0].gone, "the small tier is let go")
+            assert _outcomes(await it.ask(get("/metrics"))) == {"small escalated": 1, "large committed": 1}
 
     run(main())
 
