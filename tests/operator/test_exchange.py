@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from headrace_operator.http.connection import Answer, ExchangeError
+from headrace_operator.http.connection import Answer, Connection, ExchangeError
 from headrace_operator.http.exchange import Conversation, exchange
 
 
@@ -122,3 +122,32 @@ def test_nobody_listening_is_an_error(url: Callable[[int], str]) -> None:
             await exchange(url(port), deadline_s=5)
 
     asyncio.run(scenario())
+
+
+def test_what_comes_soon_after_a_piece_comes_with_the_next_one() -> None:
+    class Transport(asyncio.Transport):
+        paused = 0
+
+        def write(self, data: object) -> None:
+            connection.data_received(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n")
+
+        def is_closing(self) -> bool:
+            return False
+
+        def pause_reading(self) -> None:
+            self.paused += 1
+            connection.data_received(b"3\r\ntwo\r\n")  # in place of what the kernel keeps meanwhile
+            connection.data_received(b"5\r\nthree\r\n0\r\n\r\n")
+
+        def resume_reading(self) -> None:
+            self.paused -= 1
+
+    async def scenario() -> list[bytes]:
+        connection.connection_made(transport)
+        async with asyncio.timeout(30):
+            await connection.begin(b"")
+            return [piece async for piece in connection.pieces(30, gather_s=0.001)]
+
+    connection, transport = Connection(), Transport()
+    assert asyncio.run(scenario()) == [b"one", b"twothree"]
+    assert transport.paused <= 0

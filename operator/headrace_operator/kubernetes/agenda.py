@@ -35,6 +35,9 @@ class Lane(IntEnum):
 
 PATIENCE_S: Final = 30.0
 """When many resources are made at once, this is how long their objects go before all that follows."""
+CALM_S: Final = 0.5
+"""Idle work waits for a pause as long as this in all other: who makes several resources makes one after another, and
+what follows the first one (pods opened to traffic, statuses) makes the API server late for the objects of the next."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -62,6 +65,8 @@ class Agenda(Generic[K]):
         self._running: dict[K, Lane] = {}
         self._failures: Counter[K] = Counter()
         self._number = 0
+        self._pressed_until = -CALM_S
+        """When anything more pressing than idle work ended last."""
 
     @property
     def depth(self) -> int:
@@ -107,7 +112,7 @@ class Agenda(Generic[K]):
     def finish(self, key: K, now: float, again: tuple[float, Lane] | None = None) -> None:
         """Note that the work on a key is done; `again`: after this time, in this lane, there is more of it."""
         self._failures.pop(key, None)
-        self._end(key)
+        self._end(key, now)
         if again is not None:
             self._put(key, now + again[0], again[1])
 
@@ -124,7 +129,7 @@ class Agenda(Generic[K]):
         self._failures[key] += 1
         pause = max(at_least_s, backoff_s(self._failures[key], _FIRST_S, at_most_s, jitter))
         lane = self._running.get(key, Lane.NORMAL)
-        self._end(key, not_before=now + pause)
+        self._end(key, now, pause)
         self._put(key, now + pause, lane)
         return pause
 
@@ -151,15 +156,20 @@ class Agenda(Generic[K]):
         if shelf is self._waiting:
             heapq.heappush(self._heaps[lane], (wait.due, wait.number, wait))
 
-    def _end(self, key: K, not_before: float = 0.0) -> None:
+    def _end(self, key: K, now: float, pause: float = 0.0) -> None:
         """Put what came while the key ran where it can be taken."""
-        del self._running[key]
+        if self._running.pop(key) is not Lane.IDLE:
+            self._pressed_until = now
         if (later := self._later.pop(key, None)) is not None:
-            self._put(key, max(later.due, not_before), later.lane)
+            self._put(key, max(later.due, now + pause), later.lane)
 
     def _ripe_at(self, wait: _Wait[K], now: float) -> float:
-        """Return from when on a key may be taken: an idle one not before all others, or after its patience."""
-        return wait.due + PATIENCE_S if wait.lane is Lane.IDLE and self._is_busy(now) else wait.due
+        """Return from when on a key may be taken: an idle one after all others and a calm, or after its patience."""
+        if wait.lane is not Lane.IDLE:
+            return wait.due
+        if self._is_busy(now):
+            return wait.due + PATIENCE_S
+        return max(wait.due, min(self._pressed_until + CALM_S, wait.due + PATIENCE_S))
 
     def _is_busy(self, now: float) -> bool:
         """Return whether anything more pressing than idle work runs or is due."""

@@ -20,7 +20,7 @@ from headrace_operator.kubernetes.apply import Wanted
 from headrace_operator.kubernetes.cache import Key
 from headrace_operator.kubernetes.desire import desire, numbers, stamp
 from headrace_operator.kubernetes.few import each
-from headrace_operator.kubernetes.kinds import DEPLOYMENTS, LLM_DEPLOYMENTS, POOLS, SERVICE_ACCOUNTS
+from headrace_operator.kubernetes.kinds import DEPLOYMENTS, LLM_DEPLOYMENTS, POOLS, SERVICE_ACCOUNTS, STATEFUL_SETS
 from headrace_operator.kubernetes.making import Maker
 from headrace_operator.kubernetes.memory import Memory, Rendered, Written
 from headrace_operator.kubernetes.numbers import Number
@@ -38,6 +38,7 @@ from headrace_operator.reconcile import reconcile
 logger = logging.getLogger(__name__)
 
 _TELL_AGAIN_S: Final = 5.0
+_MAKE_PODS: Final = (DEPLOYMENTS, STATEFUL_SETS)
 
 
 class Turn:
@@ -79,9 +80,11 @@ class Turn:
             return Again()
         await lowering.mark(self._tools, self._key, actions, observed.pools)
         urgent = [child for child in children if not child.later]
-        # A pod is not admitted before its account is there; what else it needs, the kubelet waits for.
+        # A pod is not admitted before its account is there; what else it needs, the kubelet waits for, and it is there
+        # by the time that the pod has a node.
         await each((child for child in urgent if child.wanted.kind is SERVICE_ACCOUNTS), maker.make)
-        await each((child for child in urgent if child.wanted.kind is not SERVICE_ACCOUNTS), maker.make)
+        others = (child for child in urgent if child.wanted.kind is not SERVICE_ACCOUNTS)
+        await each(sorted(others, key=lambda child: child.wanted.kind not in _MAKE_PODS), maker.make)
         if memory.has_served:
             await self._serve(actions, desired, observed)
         later = [child for child in children if child.later]

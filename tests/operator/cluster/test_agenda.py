@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from headrace_operator.kubernetes.agenda import PATIENCE_S, Agenda, Lane
+from headrace_operator.kubernetes.agenda import CALM_S, PATIENCE_S, Agenda, Lane
 from headrace_operator.kubernetes.queue import ROOM
 
 KEYS = st.sampled_from("abcdef")
@@ -121,8 +121,34 @@ def test_idle_work_begins_when_nothing_else_is_left() -> None:
 
     agenda.finish("new", 1)
 
-    assert agenda.due_in(1) == 0
-    assert agenda.take(1) == ("status", Lane.IDLE)
+    assert agenda.due_in(1) == CALM_S
+    assert agenda.take(1) is None
+    assert agenda.take(1 + CALM_S) == ("status", Lane.IDLE)
+
+
+def test_idle_work_that_ends_delays_no_other_idle_work() -> None:
+    agenda: Agenda[str] = Agenda(WIDE)
+    agenda.add("status", 0, Lane.IDLE)
+    agenda.add("numbers", 0, Lane.IDLE)
+    agenda.take(0)
+
+    agenda.finish("status", 1)
+
+    assert agenda.take(1) == ("numbers", Lane.IDLE)
+
+
+def test_work_that_comes_again_and_again_holds_idle_work_back_no_longer_than_its_patience() -> None:
+    agenda: Agenda[str] = Agenda(WIDE)
+    agenda.add("status", 0, Lane.IDLE)
+    now = 0.0
+    while now < PATIENCE_S:
+        agenda.add("new", now)
+        assert agenda.take(now) == ("new", Lane.NORMAL)
+        agenda.finish("new", now + CALM_S / 4)
+        assert agenda.take(now + CALM_S / 2) is None
+        now += CALM_S
+
+    assert agenda.take(now) == ("status", Lane.IDLE)
 
 
 def test_news_that_come_while_a_key_is_worked_on_are_worked_on_once_more() -> None:
