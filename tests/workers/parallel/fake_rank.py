@@ -20,6 +20,15 @@ def main() -> None:
         case "gives up":
             pipe.send(Broken("the file is not there", permanent=True))
             return
+        case "dies while all meet":
+            pipe.send(Found(begin.rank, "a hash", 7))
+            pipe.receive(30)
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "gives up while all meet":
+            pipe.send(Found(begin.rank, "a hash", 7))
+            pipe.receive(30)
+            pipe.send(Broken("no interface leads there"))
+            return
         case "dies":
             os.kill(os.getpid(), signal.SIGKILL)
     pipe.receive(30)

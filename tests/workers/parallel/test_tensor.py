@@ -60,15 +60,25 @@ def test_the_death_of_rank_0_ends_the_others(small: Path, tmp_path: Path) -> Non
         worker.kill()
 
 
-def test_a_shape_that_the_heads_do_not_allow_is_refused_before_any_weight_is_read(small: Path, tmp_path: Path) -> None:
-    worker = Worker(tmp_path / "worker", small, tensor_parallel=3)
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"tensor_parallel": 3},
+            "tensor parallelism is 3, but the model has 8 query and 2 key/value heads; it can be 1, 2, 4 or 8",
+        ),
+        ({"pipeline_parallel": 4}, "pipeline parallelism is 4, but the model has 3 layers; it can be 1 to 3"),
+        ({"expert_parallel": 2}, "expert parallelism is 2, but the model has no experts; it can be 1"),
+    ],
+    ids=["heads", "layers", "experts"],
+)
+def test_a_shape_that_the_model_does_not_allow_is_refused_before_any_weight_is_read(
+    small: Path, tmp_path: Path, settings: dict[str, int], sentence: str
+) -> None:
+    worker = Worker(tmp_path / "worker", small, **settings)
     try:
         assert worker.process.wait(60) == 2
-        sentence = (
-            "the worker ends: tensor parallelism is 3, but the model has 8 query and 2 key/value heads; "
-            "it can be 1, 2, 4 or 8"
-        )
-        assert sentence in worker.logged()
+        assert f"the worker ends: {sentence}" in worker.logged()
         assert "rank 1" not in worker.logged()
     finally:
         worker.kill()

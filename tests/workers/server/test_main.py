@@ -48,6 +48,7 @@ def test_every_setting_is_a_flag_with_its_manual(capsys: pytest.CaptureFixture[s
         ([], "--model is missing"),
         ([*NEEDED, "--port", "70000"], "--port is '70000': input should be less than or equal to 65535."),
         ([*NEEDED, "--role", "both"], "--role is 'both': input should be 'prefill', 'decode' or 'unified'."),
+        ([*NEEDED, "--dtype", "fp8"], "--dtype is 'fp8': input should be 'auto', 'bfloat16' or 'float32'."),
         ([*NEEDED, "--prot", "1"], "'--prot' is no flag of the worker; did you mean --port?"),
         ([*NEEDED, "stray"], "'stray' is no flag of the worker"),
         ([*NEEDED, "--threads"], "expected one argument"),

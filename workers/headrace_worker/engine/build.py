@@ -118,7 +118,8 @@ def _assemble_all(
         num_blocks = ranks.agree(seen.kv_hash, seen.num_blocks)
         store, port = open_store(host)
         ranks.load(host, port, num_blocks)
-        group = join(seen.shape, 0, seen.device, store, host)
+        with ranks.meeting():
+            group = join(seen.shape, 0, seen.device, store, host)
         engine = assemble(settings, seen, num_blocks, group=group, ranks=ranks, progress=progress)
         ranks.await_loaded()
     except BaseException:

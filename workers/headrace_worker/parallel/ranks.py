@@ -6,8 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -26,6 +26,7 @@ LOAD_S: Final = 1800.0
 _STOP_S = 5.0
 _NOTICE_S = 5.0
 """How long a step may go on once a rank has ended: over sockets operations fail at once, NCCL's wait for ever."""
+_LOOK_S: Final = 0.2
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +97,39 @@ class Ranks:
     def load(self, store_host: str, store_port: int, num_blocks: int) -> None:
         """Have all ranks meet and read their weights."""
         self.tell(Load(store_host, store_port, num_blocks))
+
+    @contextmanager
+    def meeting(self) -> Iterator[None]:
+        """Watch the ranks while they meet: torch waits minutes for one that is not there, in a call without an end."""
+        over = threading.Event()
+        watch = threading.Thread(target=self._watch_meeting, args=(over,), name="meeting", daemon=True)
+        watch.start()
+        try:
+            yield
+        except RankError as error:
+            raise self._last_words() or error from error
+        finally:
+            over.set()
+            watch.join()
+
+    def _watch_meeting(self, over: threading.Event) -> None:
+        while not over.wait(_LOOK_S):
+            gone = next((rank for rank in self._ranks if _has_ended(rank.process)), None)
+            if gone is None or over.wait(_NOTICE_S):
+                continue
+            reason = _reason(gone.process.wait())
+            error = self._last_words() or self._error(gone, f"it has ended {reason} before all ranks had met")
+            self._ended = str(error)
+            self._end_hard()
+
+    def _last_words(self) -> RankError | None:
+        """Return why a rank has given up, where one has said so."""
+        for rank in self._ranks:
+            with suppress(RankError):
+                for message in rank.pipe.messages():
+                    if isinstance(message, Broken):
+                        return self._error(rank, message.message, permanent=message.permanent)
+        return None
 
     def await_loaded(self) -> None:
         """Return when all ranks are ready for steps, and watch them from then on."""
@@ -212,6 +246,14 @@ def _start_there(place: Place, command: Sequence[str], incoming: Any) -> list[_R
         ends = [take_pipe(started.number, *one) for one in zip(started.sockets, types, strict=True)]
         found.append(_Rank(started.number, ends[0], ends[1] if len(ends) > 1 else None, started.process))
     return found
+
+
+def _has_ended(process: Process) -> bool:
+    try:
+        process.wait(0.0)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _reason(code: int | None) -> str:
