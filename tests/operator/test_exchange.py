@@ -129,6 +129,7 @@ def test_what_comes_soon_after_a_piece_comes_with_the_next_one() -> None:
         paused = 0
 
         def write(self, data: object) -> None:
+            assert data == b"question"
             connection.data_received(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n")
 
         def is_closing(self) -> bool:
@@ -145,7 +146,7 @@ def test_what_comes_soon_after_a_piece_comes_with_the_next_one() -> None:
     async def scenario() -> list[bytes]:
         connection.connection_made(transport)
         async with asyncio.timeout(30):
-            await connection.begin(b"")
+            await connection.begin(b"question")
             return [piece async for piece in connection.pieces(30, gather_s=0.001)]
 
     connection, transport = Connection(), Transport()
