@@ -153,6 +153,8 @@ class Stats(msgspec.Struct, frozen=True, tag="stats", kw_only=True):
     gpu_decode_ns, gpu_idle_ns, gpu_lost_ns."""
     offload: dict[str, int] = {}
     """Of the tiers below the device, by TIER_NAME (`names.OFFLOAD_TIERS`, `names.OFFLOAD_EVENTS`, bytes, capacity)."""
+    experts: dict[int, list[int]] = {}
+    """By layer, of those that rank 0 holds: the tokens that went to each expert since the start."""
     step_s: tuple[float, ...] = ()
     """Durations of the steps since the last Stats."""
     transfer_s: tuple[float, ...] = ()

@@ -68,6 +68,21 @@ def test_logits_equal_those_of_transformers(tmp_path: Path, name: str, backend: 
         )
 
 
+@pytest.mark.parametrize("name", ["mixtral", "qwen"])
+def test_each_token_is_counted_at_the_experts_that_transformers_sends_it_to(tmp_path: Path, name: str) -> None:
+    model = MODELS[name]()
+    model.save_pretrained(tmp_path)
+    ids = torch.randint(VOCABULARY, (50,), generator=torch.Generator().manual_seed(4)).tolist()
+    decoder = load_decoder(tmp_path, eager_backend())
+    prompt_logits(decoder, ids, (32,))
+    with torch.inference_mode():
+        routers = model(torch.tensor([ids]), output_router_logits=True).router_logits
+    each = 2 if name == "mixtral" else 3
+    chosen = [router.topk(each, dim=-1).indices.flatten() for router in routers]
+    wanted = {layer: experts.bincount(minlength=routers[0].shape[1]).tolist() for layer, experts in enumerate(chosen)}
+    assert decoder.expert_tokens() == wanted
+
+
 def test_the_config_of_a_mixture_is_read(tmp_path: Path) -> None:
     qwen().save_pretrained(tmp_path)
     experts = open_checkpoint(tmp_path).config.experts

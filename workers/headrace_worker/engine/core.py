@@ -160,7 +160,8 @@ class Core:
             self._outputs.clear()
         now = self._clock()
         if now >= self._report.due_at(_IDLE_S):
-            self._link.send(self._report.stats(self._scheduler, self._handoff.remote, now, self._offload.stats()))
+            below, experts = self._offload.stats(), self._runner.expert_tokens()
+            self._link.send(self._report.stats(self._scheduler, self._handoff.remote, now, below, experts))
 
     def _rest(self) -> None:
         """Nothing can run: prove that the blocks add up, report, and wait for a message, a wake or a deadline."""

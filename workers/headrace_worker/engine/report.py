@@ -9,6 +9,7 @@ from headrace_worker.messages import Stats
 
 INTERVAL_S = 0.1
 _NONE: Mapping[str, int] = MappingProxyType({})
+_NO_EXPERTS: Mapping[int, list[int]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -43,7 +44,14 @@ class Report:
         """Return when the next report is to be sent: `quiet_s` later when there is no news."""
         return self.due if self.changed else self.due + quiet_s
 
-    def stats(self, scheduler: Scheduler, remote: int, now: float, offload: Mapping[str, int] = _NONE) -> Stats:
+    def stats(
+        self,
+        scheduler: Scheduler,
+        remote: int,
+        now: float,
+        offload: Mapping[str, int] = _NONE,
+        experts: Mapping[int, list[int]] = _NO_EXPERTS,
+    ) -> Stats:
         """Return the message for the front and start the next interval."""
         waiting = scheduler.waiting
         message = Stats(
@@ -54,6 +62,7 @@ class Report:
             blocks=scheduler.pool.counts(),
             counters=dict(self.counters),
             offload=dict(offload),
+            experts=dict(experts),
             step_s=tuple(self.step_s),
             transfer_s=tuple(self.transfer_s),
             exposed_s=tuple(self.exposed_s),

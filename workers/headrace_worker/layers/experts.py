@@ -85,7 +85,9 @@ class Experts:
         self._homes = [rank for rank in range(group.size) for _ in split(total, group.size, rank)]
         self.places: list[tuple[int, ...]] = [(home,) for home in self._homes]
         self.tokens = torch.zeros(total, dtype=torch.int64)
-        """Tokens that this rank sent to each expert since the last rebalance."""
+        """Tokens that went to each expert since the start, those of all ranks."""
+        self._rebalanced = self.tokens.clone()
+        """What they were at the last rebalance."""
         self._rebalance_steps = rebalance_steps
         self._steps = 0
 
@@ -94,11 +96,14 @@ class Experts:
         share = split(x.shape[0], self._group.size, self._group.rank)
         mine = x[share.start : share.stop]
         weights, chosen = self._routing.choose(mine)
-        self.tokens += torch.bincount(chosen.flatten(), minlength=len(self.places)).cpu()
         outputs = self._outputs(mine, chosen, share.start)
         summed = (outputs * weights[..., None]).sum(1)
         if self._group.size > 1:
-            summed = self._group.join_rows(summed, [len(part) for part in self._shares(x.shape[0])])
+            # The choices travel beside the outputs, so that every rank counts the tokens of all of them.
+            both = torch.cat([summed, chosen.float()], dim=1)
+            both = self._group.join_rows(both, [len(part) for part in self._shares(x.shape[0])])
+            summed, chosen = both[:, : x.shape[1]], both[:, x.shape[1] :].long()
+        self.tokens += torch.bincount(chosen.flatten(), minlength=len(self.places)).cpu()
         self._step()
         return summed
 
@@ -143,8 +148,8 @@ class Experts:
     def _step(self) -> None:
         self._steps += 1
         if self._group.size > 1 and self._rebalance_steps and self._steps % self._rebalance_steps == 0:
-            self.rebalance(self._group.add_up(self.tokens.clone()).tolist())
-            self.tokens.zero_()
+            self.rebalance((self.tokens - self._rebalanced).tolist())
+            self._rebalanced = self.tokens.clone()
 
     def rebalance(self, tokens: Sequence[int]) -> None:
         """Copy the experts that had the most tokens to ranks with room; every rank is told the same numbers."""

@@ -177,6 +177,11 @@ class Decoder:
             rebalance_steps=self._rebalance_steps,
         )
 
+    def expert_tokens(self) -> dict[int, list[int]]:
+        """Return for each layer of this rank, by its number in the model, the tokens that went to each expert."""
+        layers = zip(self.shard.layers, self._layers, strict=True)
+        return {number: layer.experts.tokens.tolist() for number, layer in layers if layer.experts is not None}
+
     def _float(self, checkpoint: Checkpoint, name: str) -> Tensor:
         packed = checkpoint.required_matrix(name, torch.float32)
         return unpack(packed, torch.float32).to(self.backend.device)

@@ -65,6 +65,10 @@ class Runner:
         work = work_of(step, on_layer)
         self._forward(work, arrange(work))
 
+    def expert_tokens(self) -> dict[int, list[int]]:
+        """Return what the decoder counted."""
+        return self._decoder.expert_tokens()
+
     def check(self) -> None:
         """Raise RankError when another rank has ended."""
         if self._ranks is not None:

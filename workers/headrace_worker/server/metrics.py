@@ -1,6 +1,6 @@
 """What Prometheus reads: the core's last statistics, and times that only the front sees."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -86,6 +86,7 @@ class Metrics(Collector):
             blocks.add_metric((*self._values, state), stats.blocks.get(state, 0))
         yield blocks
         yield from self._offload(stats.offload)
+        yield from self._experts(stats.experts)
         yield self._counter(names.GENERATION_TOKENS, "Tokens generated", counters.get("generated", 0))
         yield self._counter(names.PREEMPTIONS, "Sequences put back to make room", counters.get("preemptions", 0))
         yield self._counters(names.KV_TRANSFER_BYTES, "KV bytes of hand-offs", "direction", _pick("bytes", counters))
@@ -113,6 +114,17 @@ class Metrics(Collector):
                 blocks.add_metric((*self._values, tier, event), counts[f"{tier}_{event}"])
         if tiers:
             yield from (held, room, blocks)
+
+    def _experts(self, layers: Mapping[int, Sequence[int]]) -> Iterable[Metric]:
+        """Yield how tokens were shared out; nothing for a model without experts."""
+        family = CounterMetricFamily(
+            names.EXPERT_TOKENS, "Tokens that went to each expert", labels=(*LABELS, "layer", "expert")
+        )
+        for layer, tokens in layers.items():
+            for expert, count in enumerate(tokens):
+                family.add_metric((*self._values, str(layer), str(expert)), count)
+        if layers:
+            yield family
 
     def _histogram(self, name: str, text: str) -> Histogram:
         family = Histogram(name, text, LABELS, registry=self._registry, buckets=_SECONDS)
