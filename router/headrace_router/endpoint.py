@@ -16,6 +16,7 @@ from headrace_api.resources.endpoint import Endpoint as EndpointSpec
 from headrace_api.resources.router import RouterSpec
 from headrace_router.discovery.worker import Worker, endpoint_at
 from headrace_router.errors import ClientError, SettingsError
+from headrace_router.stamp import Stamp, stamp_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ _BASE = b"/v1"
 """What an endpoint's URL has in place of the beginning of our paths."""
 _KEY = re.compile(rb"[!-~]{1,4096}")
 _SECONDS = re.compile(rb"[0-9]{1,6}")
+_GONE: Stamp = (0, 0, 0)
 _CLIENTS_FAULTS = (400, 413, 415, 422)
 """Refusals that are about the request: what the endpoint says of them is for the client."""
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -41,17 +43,16 @@ class KeyFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: Stamp | None = None
         self.key: bytes | None = None
         self.poll()
 
     def poll(self) -> None:
         """Read the file if it has changed."""
         try:
-            found = self._path.stat()  # of what a link leads to: a Secret's files are links that are turned over
-            stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
+            stamp = stamp_of(self._path)
         except OSError:
-            stamp = (0, 0, 0)
+            stamp = _GONE
         if stamp == self._stamp:
             return
         self._stamp = stamp

@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from tests.router.cost.shop import BY_TOKEN, key_file
-from tests.router.rig import Rig, Seen, chat, post, rig
+from tests.router.rig import Listener, Rig, Seen, chat, post, rig
 
 THEIR_MODEL = "large-1"
 THEIR_KEY = "sk-theirs"
 PROMPT_TOKENS = 100
 
 
-class FakeEndpoint:
+class FakeEndpoint(Listener):
     """Answers as OpenAI does; the knobs say how it misbehaves."""
 
     def __init__(self) -> None:
-        self.url = ""
-        self.seen: list[Seen] = []
+        super().__init__()
         self.count = 8
         """Tokens of an answer."""
         self.refuse: tuple[int, str, str] | None = None
@@ -38,35 +37,6 @@ class FakeEndpoint:
         self.piece_bytes = 0
         """Write answers in pieces of so many bytes, each a chunk."""
         self.states_usage = True
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-
-    async def start(self, context: ssl.SSLContext | None = None, prefix: str = "/v1") -> None:
-        """Listen."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=context)
-        scheme = "http" if context is None else "https"
-        self.url = f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}{prefix}"
-
-    async def stop(self) -> None:
-        """Close the listener and every connection."""
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            while await self._request(reader, writer):
-                pass
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
 
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -172,7 +142,7 @@ async def outside(
 ) -> AsyncIterator[tuple[Rig, FakeEndpoint]]:
     """Run a router whose one tier is an endpoint."""
     far = FakeEndpoint()
-    await far.start(context, prefix)
+    await far.start(context=context, prefix=prefix)
     tiers = [tier(far.url, folder, **({"price": BY_TOKEN} if priced else {}))]
     given: dict[str, Any] = {"discovery": "none", "spec": json.dumps({"tiers": tiers})}
     if priced:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -67,16 +68,57 @@ def words(count: int) -> list[str]:
     return [f"w{index} " for index in range(count)]
 
 
-class FakeWorker:
-    """Answers with `count` tokens; the knobs say how it misbehaves."""
+class Listener:
+    """A server whose requests subclasses read and answer; `stop` is a death."""
 
-    def __init__(self, name: str, role: str = "decode", deployment: str = "chat") -> None:
-        self.name = name
-        self.role = role
-        self.deployment = deployment
+    def __init__(self) -> None:
         self.url = ""
         self.seen: list[Seen] = []
         self.connections = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, port: int = 0, *, context: ssl.SSLContext | None = None, prefix: str = "") -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port, ssl=context)
+        scheme = "http" if context is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}{prefix}"
+
+    async def stop(self) -> None:
+        """Close the listener and every connection."""
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.connections += 1
+        try:
+            while await self._request(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            writer.transport.abort()
+
+    async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Read a request and answer it; False ends the connection."""
+        raise NotImplementedError
+
+
+class FakeWorker(Listener):
+    """Answers with `count` tokens; the knobs say how it misbehaves."""
+
+    def __init__(self, name: str, role: str = "decode", deployment: str = "chat") -> None:
+        super().__init__()
+        self.name = name
+        self.role = role
+        self.deployment = deployment
         self.count = 8
         self.die_after: int | None = None
         """Close the connection behind so many tokens, in the middle of the next frame; then behave."""
@@ -102,21 +144,6 @@ class FakeWorker:
         """Answer with this text, in one token and in OpenAI's shape."""
         self.metered: tuple[float, float] | None = None
         """State usage, and GPU-seconds: of the prompt, and of each token."""
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-
-    async def start(self, port: int = 0) -> None:
-        """Listen."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def stop(self) -> None:
-        """Die: close the listener and every connection."""
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def entry(self, pid: int = 1) -> dict[str, Any]:
         """This worker's line in a state file."""
@@ -127,20 +154,6 @@ class FakeWorker:
             "pid": pid,
             "worker": self.name,
         }
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.connections += 1
-        try:
-            while await self._request(reader, writer):
-                pass
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
 
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")

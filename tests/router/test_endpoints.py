@@ -110,8 +110,8 @@ def test_without_its_key_a_tier_refuses_until_the_file_is_there_and_auto_passes_
 ) -> None:
     async def main() -> None:
         near, far = FakeEndpoint(), FakeEndpoint()
-        await near.start()
-        await far.start()
+        await near.start(prefix="/v1")
+        await far.start(prefix="/v1")
         first = tier(far.url, tmp_path)
         (tmp_path / "their.key").unlink()
         second = {"name": "near", "endpoint": {"url": near.url, "model": "m"}}
@@ -398,7 +398,7 @@ def _both(far: FakeEndpoint, folder: Path) -> str:
 def test_a_tier_is_listed_by_its_name_and_stays_while_workers_come_and_go(tmp_path: Path) -> None:
     async def main() -> None:
         far = FakeEndpoint()
-        await far.start()
+        await far.start(prefix="/v1")
         async with rig(tmp_path, spec=_both(far, tmp_path)) as it:
             worker = await it.worker("d0")
             await it.publish()

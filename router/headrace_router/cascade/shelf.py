@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from headrace_router.cascade.errors import CascadeError
+from headrace_router.stamp import Stamp, stamp_of
 
 logger = logging.getLogger(__name__)
+_GONE: Stamp = (0, 0, 0)
 _Model = TypeVar("_Model")
 
 
@@ -22,7 +24,7 @@ class Shelf(Generic[_Model]):
     def __init__(self, path: str | None, load: Callable[[Path], _Model]) -> None:
         self._path = None if path is None else Path(path)
         self._load = load
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: Stamp | None = None
         self.model: _Model | None = None
         """As it was when it could last be used."""
         self.problem: str | None = None
@@ -34,10 +36,9 @@ class Shelf(Generic[_Model]):
         if self._path is None:
             return
         try:
-            status = self._path.stat()
-            seen = (status.st_mtime_ns, status.st_ino, status.st_size)
+            seen = stamp_of(self._path)
         except OSError:
-            seen = (0, 0, 0)
+            seen = _GONE
         if seen == self._seen:
             return
         self._seen = seen

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headrace_api.resources.money import Tenant as TenantName
 from headrace_router.errors import ClientError, SettingsError
+from headrace_router.stamp import Stamp, stamp_of
 
 logger = logging.getLogger(__name__)
 
@@ -78,13 +79,13 @@ class Keys:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: Stamp | None = None
         self._tenants: Mapping[str, Tenant] = {}
 
     def load(self) -> None:
         """Read the file for the first time; raise SettingsError where it cannot be used."""
         try:
-            self._stamp = self._look()
+            self._stamp = stamp_of(self._path)
             self._tenants = parse_keys(self._path.read_bytes(), str(self._path))
         except OSError as error:
             raise SettingsError(f"the key file {self._path} cannot be read: {error.strerror or error}") from error
@@ -92,15 +93,11 @@ class Keys:
     def poll(self) -> None:
         """Read the file again if it has changed."""
         try:
-            if self._look() != self._stamp:
+            if stamp_of(self._path) != self._stamp:
                 self.load()
                 logger.info("the key file holds %d keys", len(self._tenants))
         except (OSError, SettingsError) as error:
             logger.warning("keeping the keys read before: %s", error)
-
-    def _look(self) -> tuple[int, int, int]:
-        found = self._path.stat()  # of what a link leads to: a Secret's files are links that are turned over
-        return found.st_mtime_ns, found.st_ino, found.st_size
 
     def find(self, authorization: bytes) -> Tenant:
         """Return whose key a request carries; raise ClientError where it carries none that is known."""

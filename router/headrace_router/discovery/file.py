@@ -14,6 +14,7 @@ import msgspec
 from headrace_router.discovery.source import Changed
 from headrace_router.discovery.worker import Role, Worker, worker_at
 from headrace_router.errors import DiscoveryError
+from headrace_router.stamp import Stamp, stamp_of
 from headrace_router.ticking import every
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def _worker(entry: _Entry) -> Worker:
 @dataclasses.dataclass(slots=True)
 class _Watched:
     path: Path
-    stamp: tuple[int, int, int] | None = None
+    stamp: Stamp | None = None
     workers: tuple[Worker, ...] | None = None
     """None: the file is not there."""
 
@@ -111,8 +112,7 @@ class FileDiscovery:
 
     def _refresh(self, watched: _Watched) -> bool:
         try:
-            found = watched.path.stat()
-            stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
+            stamp = stamp_of(watched.path)
             if stamp == watched.stamp:
                 return False
             state = parse_state(watched.path.read_bytes(), str(watched.path))

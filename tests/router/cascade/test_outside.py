@@ -21,7 +21,7 @@ SMALL, FAR = 116_000, 1_160_000
 async def mixed(folder: Path, *, first: bool, **settings: Any) -> AsyncIterator[tuple[Rig, FakeWorker, FakeEndpoint]]:
     """Run a router with a worker and an endpoint as tiers; the endpoint comes first where it is said."""
     far = FakeEndpoint()
-    await far.start()
+    await far.start(prefix="/v1")
     own: dict[str, Any] = {"name": "own", "deployment": "chat"}
     outer = tier(far.url, folder)
     tiers = (

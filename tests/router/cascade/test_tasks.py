@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.router.cascade.ladder import DOUBTFUL, auto, ladder
 from tests.router.rig import Rig, get, run
 
