@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
         self._taken = 0
         self._answered: asyncio.Future[Answer] | None = None
         self._news: asyncio.Future[None] | None = None
-        self._streams = self._began = self._complete = False
+        self._streams = self._began = self._complete = self._rests = False
         self._error: ExchangeError | None = None
 
     @property
@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
             while self._pieces:
                 yield self._take()
                 if gather_s and not self._complete:
-                    await self._gather(gather_s)
+                    self._rest(gather_s)
             if self._complete:
                 return
             if self._error is not None:
@@ -179,20 +179,21 @@ class Connection(asyncio.Protocol):
         piece = b"".join(self._pieces)
         self._pieces.clear()
         self._taken += len(piece)
-        if self._size - self._taken <= _HELD_BYTES and self._transport is not None:
+        if self._size - self._taken <= _HELD_BYTES and self._transport is not None and not self._rests:
             self._transport.resume_reading()
         return piece
 
-    async def _gather(self, seconds: float) -> None:
+    def _rest(self, seconds: float) -> None:
         """Leave what comes to the transport for a while."""
-        if self._transport is None or not self.is_open:
-            return
-        self._transport.pause_reading()
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            if self.is_open:
-                self._transport.resume_reading()
+        if self._transport is not None and self.is_open and not self._rests:
+            self._rests = True
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        self._rests = False
+        if self._transport is not None and self.is_open:
+            self._transport.resume_reading()
 
     def _answer(self, body: bytes) -> None:
         if self._answered is not None and not self._answered.done():

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 from urllib.parse import urlencode
@@ -363,4 +364,10 @@ def _accept(kind: Kind[T], metadata: str) -> str:
 
 
 def _query(query: Mapping[str, str]) -> str:
-    return urlencode({name: value for name, value in query.items() if value})
+    return _encoded(tuple(query.items()))
+
+
+@lru_cache(maxsize=1024)
+def _encoded(query: tuple[tuple[str, str], ...]) -> str:
+    """Writes say the same again and again."""
+    return urlencode([(name, value) for name, value in query if value])
