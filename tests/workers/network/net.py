@@ -16,6 +16,7 @@ from headrace_api import names
 SILENCE_S = 4.0
 """A lease lasts twice as long. Shorter ones end on a loaded machine without any fault."""
 MOST_TOKENS = 8
+SECRET = "the deployment's own"
 
 
 class Net:
@@ -49,7 +50,7 @@ class Net:
         """Start a worker in a network; it is ready."""
         role = name.partition("-")[0]
         given: dict[str, Any] = {"role": role, "worker": name, "host": space.address, "transport": self._transport}
-        given |= {"silence_s": SILENCE_S, "secret": "a secret", **settings}
+        given |= {"silence_s": SILENCE_S, "secret": SECRET, **settings}
         with pytest.MonkeyPatch.context() as patch:
             # Two networks of one machine share its memory, and UCX would take that way.
             patch.setenv("UCX_TLS", "tcp,self")

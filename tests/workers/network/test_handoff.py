@@ -10,10 +10,12 @@ from typing import Any
 import httpx
 import pytest
 from tests.workers.network.lane import Fault
-from tests.workers.network.net import SILENCE_S, Net
+from tests.workers.network.net import SECRET, SILENCE_S, Net
 from tests.workers.network.space import missing
 from tests.workers.network.wire import during
 from tests.workers.parallel.rig import Answered, Worker, eventually, running, write_llama
+
+from headrace_api.handoff import authorization
 
 pytestmark = pytest.mark.processes
 LONG = 1000
@@ -98,16 +100,39 @@ def test_a_link_that_is_cut_in_mid_write_for_longer_than_the_lease_costs_no_answ
     net.hand_over(50)
 
 
-def test_a_prefill_worker_that_dies_behind_a_cut_link_and_comes_back_frees_its_blocks(net: Net) -> None:
-    """Its end is never heard of: the decode worker's connections stay half open."""
+@pytest.mark.parametrize("proof", ["word", "return"])
+def test_what_a_prefill_worker_had_sent_before_it_died_behind_a_cut_link_never_arrives(net: Net, proof: str) -> None:
+    """Its end is not heard of, and its kernel would send what it had queued once the link is back.
+
+    Its blocks are others' as soon as its backend vouches for its end, or it comes back as another process.
+    """
     net.hand_over(20)
+    incarnation = net.outside.call(net.prefill.client.get, "/handoff").json()["incarnation"]
+    prompts = [net.fresh(300) for _ in range(4)]
     with in_mid_write(net) as coming, during(CUT, *net.wire.between(net.near, net.far)):
         net.prefill.kill()
+        cut_s = time.monotonic()
         assert coming.result().prefill == "local"
         assert net.blocks(net.decode, "quarantined") > 0
+        if proof == "word":
+            vouch(net, incarnation)
+            tokens = [net.ask(prompt).tokens for prompt in prompts]
         net.prefill = net.start("prefill-0", net.near)
     net.hand_over(50)
     eventually(lambda: net.at_rest(net.prefill, net.decode), "both have all their blocks again")
+    if proof == "return":
+        tokens = [net.ask(prompt).tokens for prompt in prompts]
+    outlast(time.monotonic() - cut_s)  # the kernel's pauses between two tries double each time
+    again = [net.ask(prompt) for prompt in prompts]
+    assert [answer.tokens for answer in again] == tokens
+    assert all(answer.cached_tokens > 0 for answer in again)
+
+
+def vouch(net: Net, incarnation: str) -> None:
+    """Tell the decode worker that a process has ended, as who started it may; its blocks are free then."""
+    body, word = {"incarnation": incarnation}, {"authorization": authorization(SECRET)}
+    assert net.outside.call(net.decode.client.post, "/handoff/dead", json=body, headers=word).status_code == 200
+    eventually(lambda: net.blocks(net.decode, "quarantined") == 0, "its blocks are free")
 
 
 def test_a_decode_worker_that_dies_behind_a_cut_link_and_comes_back_is_served_again(net: Net) -> None:

@@ -11,6 +11,7 @@ import importlib
 import ipaddress
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ import numpy as np
 
 from headrace_api.handoff import Layout
 from headrace_worker.errors import TransferError
+from headrace_worker.transfer.linger import Watcher
 from headrace_worker.transfer.transport import Notification, Span, Transport, Write
 
 logger = logging.getLogger(__name__)
 _BACKEND = "UCX"
 _PROGRESS_DELAY_US = 100_000
 """How long the progress thread sleeps when no event wakes it."""
+_LOOK_S = 0.1
 
 
 @dataclass(slots=True)
@@ -61,6 +64,9 @@ class NixlTransport(Transport):
         self._posted: dict[Write, _Posted] = {}
         self._numbers = count(1)
         self._errors: tuple[type[Exception], ...] = ()
+        self._watcher = None if _is_loopback(host) else Watcher()
+        """Of UCX's connections; over the loopback there is no network that could be cut."""
+        self._look_s = 0.0
 
     def register(self, address: int, size: int, device: int | None) -> None:
         """Start the agent on this thread and register the memory with it."""
@@ -116,6 +122,7 @@ class NixlTransport(Transport):
             )
         write = Write(next(self._numbers))
         posted = self._posted[write] = _Posted(handle, incarnation)
+        self._look()
         self._attend(posted, lambda: self._agent.postXferReq(handle, b""))
         return write
 
@@ -131,6 +138,7 @@ class NixlTransport(Transport):
             # A handle that NIXL cannot cancel may still write: it stays in flight.
             return False
         del self._posted[write]
+        self._look()
         if posted.error is not None:
             raise TransferError(posted.error)
         return True
@@ -159,6 +167,16 @@ class NixlTransport(Transport):
         if self._registered is not None:
             self._quietly(lambda: self._agent.deregisterMem(self._registered, self._backends))
         self._agent = self._registered = None
+
+    def _look(self) -> None:
+        """Have connections that UCX has made meanwhile end with this process: before a write and after it.
+
+        UCX connects when a peer says hello, long before its first write, so a look now and then finds them in time.
+        """
+        now = time.monotonic()
+        if self._watcher is not None and now >= self._look_s:
+            self._look_s = now + _LOOK_S
+            self._watcher.look()
 
     def _make_agent(self) -> Any:
         settings = self._bindings.nixlAgentConfig()

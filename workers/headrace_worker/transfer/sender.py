@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from headrace_worker.transfer import framing
+from headrace_worker.transfer.linger import end_at_once
 from headrace_worker.transfer.transport import Span
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ class Sender:
         connection = socket.create_connection(self._address, timeout=self._deadline_s)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            end_at_once(connection)
             framing.introduce(connection, *self._names, self._secret)
         except OSError:
             connection.close()
