@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -90,6 +91,14 @@ class Prefill:
 
     def signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
+
+    def stop(self) -> None:
+        """Stop it; one thread takes the signal, and until it is scheduled the others go on."""
+        self.signal(signal.SIGSTOP)
+        until = time.monotonic() + DEADLINE_S
+        while any(_state(task) not in "Tt" for task in Path(f"/proc/{self.process.pid}/task").glob("*")):
+            assert time.monotonic() < until, "the process does not stop"
+            time.sleep(0.001)
 
     def end(self) -> int:
         """Let it close its courier and exit."""
@@ -207,6 +216,11 @@ class Decode:
         """Whether anything was written there."""
         at = self.layout.offset(layer, block)
         return any(self.memory[at : at + self.layout.block_bytes])
+
+
+def _state(task: Path) -> str:
+    """Return the letter that stands behind the name of a thread."""
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _attempt_of(event: Event) -> str | None:

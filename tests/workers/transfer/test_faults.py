@@ -62,7 +62,7 @@ def test_a_prefill_worker_stopped_beyond_its_lease_writes_nothing_after_its_answ
     incarnation = d.start(p, "a", 5, 32)
     d.grant(incarnation, "a", range(32), lease_s=LEASE_S)
     _until_written(d, 3, 31)
-    p.signal(signal.SIGSTOP)
+    p.stop()
     d.courier.abort(incarnation, "a")
     assert d.missing(_ended, LEASE_S + 0.2)
     p.signal(signal.SIGCONT)
@@ -81,7 +81,7 @@ def test_a_prefill_worker_stopped_beyond_its_lease_posts_no_more_and_says_so(
     p, d = prefill(layer_s=0.02), decode()
     d.grant(d.start(p, "a", 5, 8), "a", range(8), lease_s=LEASE_S)
     _until_written(d, 3, 7)
-    p.signal(signal.SIGSTOP)
+    p.stop()
     assert d.missing(_ended, LEASE_S + 0.2)
     p.signal(signal.SIGCONT)
     refused = d.expect(Refused, "a")
@@ -152,7 +152,7 @@ def test_a_prefill_worker_that_is_stopped_before_the_handshake_is_given_up(
     prefill: Callable[..., Prefill], decode: Callable[..., Decode]
 ) -> None:
     p, d = prefill(), decode(silence_s=0.4)
-    p.signal(signal.SIGSTOP)
+    p.stop()
     d.ask(p, "a", 5, 1)
     assert "did not answer a hello" in d.expect(Refused, "a", deadline_s=3.0).reason
 
