@@ -6,6 +6,7 @@ packet for another space to its file descriptor, and takes packets from there.
 """
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -89,8 +90,9 @@ def _enter(network: int) -> None:
 
 def _system(name: str, *arguments: int | bytes | None) -> None:
     """Call what Python 3.11 has no function for."""
-    if getattr(_LIBC, name)(*arguments) != 0:
-        number = ctypes.get_errno()
+    call = getattr(_LIBC, name, None)
+    if call is None or call(*arguments) != 0:
+        number = errno.ENOSYS if call is None else ctypes.get_errno()
         raise OSError(number, os.strerror(number), name)
 
 
