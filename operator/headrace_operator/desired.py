@@ -24,6 +24,7 @@ class Template:
     max_running: int = 64
     chunk_tokens: int = 512
     transport: str = "auto"
+    chat_template: str | None = None
     offload_memory_bytes: int | None = None
     offload_disk_bytes: int | None = None
     offload_path: str | None = None
@@ -38,7 +39,7 @@ class Template:
             del fields["tensor_parallel"]  # workers from before there was such a field are the same ones
         if self.nodes == 1:
             del fields["nodes"]
-        for name in ("offload_memory_bytes", "offload_disk_bytes", "offload_path"):
+        for name in ("chat_template", "offload_memory_bytes", "offload_disk_bytes", "offload_path"):
             if fields[name] is None:
                 del fields[name]
         return _digest(fields)

@@ -69,6 +69,7 @@ def pools_of(deployment: LLMDeployment) -> Iterable[Pool]:
         dtype=spec.model.dtype,
         disaggregation=spec.disaggregation,
         max_model_len=spec.model.max_length,
+        chat_template=spec.model.chat_template,
         kv_memory_bytes=spec.kv.memory_bytes,
         block_size=spec.kv.block_size,
         max_running=spec.engine.max_running,

@@ -171,6 +171,7 @@ VALID: Final = (
         },
         kind="LLMRouter",
     ),
+    Case("a chat template", {"spec.model.chatTemplate": "{% for one in messages %}{{ one.content }}\n{% endfor %}"}),
     Case("a tier of somebody else", {"spec.tiers": [{"name": "far", "endpoint": ENDPOINT}]}, kind="LLMRouter"),
     Case(
         "tiers of somebody else with everything",
@@ -242,6 +243,7 @@ INVALID: Final = (
     Case("a name in a template", {"spec.template.metadata.name": "x"}, "spec.template.metadata.name"),
     Case("an unknown field of the status", {"status.extra": 1}, "status.extra"),
     Case("no spec", {"spec": ABSENT}, "spec"),
+    Case("a chat template of nothing", {"spec.model.chatTemplate": ""}, "spec.model.chatTemplate"),
     Case("an empty spec", {"spec": None}, "spec"),
     Case("no model", {"spec.model": ABSENT}, "spec.model"),
     Case("no uri", {"spec.model.uri": ABSENT}, "spec.model.uri"),

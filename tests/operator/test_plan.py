@@ -192,6 +192,13 @@ def test_what_lies_in_a_cluster_is_refused_locally(money: str, said: str) -> Non
         planned(deployment("a"), router("front", "a").replace("spec: {", f"spec: {{{money}, "))
 
 
+def test_a_chat_template_reaches_the_workers_which_are_replaced_but_fit_the_old_ones() -> None:
+    plain = planned(deployment()).pools[0]
+    given = planned(deployment().replace("model: {", "model: {chatTemplate: 'x', ")).pools[0]
+    assert (plain.template.chat_template, given.template.chat_template) == (None, "x")
+    assert (plain.revision != given.revision, plain.pairing == given.pairing) == (True, True)
+
+
 def test_offload_reaches_the_workers_and_leaves_all_others_as_they_were() -> None:
     text = ", kv: {offload: {memory: 1Gi, disk: 2Gi, path: /kv}}"
     plain, tiered = (planned(deployment(spec=spec)).pools[0] for spec in ("", text))

@@ -77,6 +77,8 @@ class WorkerSettings(BaseModel):
     """With `auto`: when at most this many prompt tokens are left after the prefix hit, prefill them here."""
     max_model_len: Annotated[int, Field(ge=16)] | None = None
     """Bound on prompt plus output tokens; default: the model's own context length."""
+    chat_template: str | None = None
+    """Jinja source that turns a chat's messages into a prompt; default: the model's own."""
     kv_memory_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
     """Memory for KV blocks; default: a quarter of what is free, at most eight full contexts."""
     offload_memory_bytes: Annotated[int, Field(ge=0)] | None = None

@@ -63,6 +63,14 @@ class ModelSpec(Part):
     """
     max_length: int | None = Field(default=None, ge=16, le=16777216, examples=[8192])
     """Bound on the tokens of prompt and output together; default: the model's own context length."""
+    chat_template: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=32768,
+        examples=["{% for message in messages %}{{ message.content }}{% endfor %}"],
+    )
+    """Jinja source that turns a chat's messages into a prompt, in place of the model's own: for files that bring none,
+    or a wrong one."""
     token_secret: ObjectName | None = Field(default=None, examples=["hub-token"])
     """Secret in the same namespace whose key `token` opens gated models of the hub. Local mode takes the token from the
     environment (`HF_TOKEN`)."""

@@ -122,6 +122,23 @@ def test_the_end_of_a_turn_that_the_template_spells_ends_an_answer(
     assert template.render([]) == [("<|im_start|><|im_end|>", True)]
 
 
+def test_a_template_that_is_given_takes_the_place_of_a_files(write_gguf: WriteGguf, byte_level: dict[str, Any]) -> None:
+    path = write_gguf(byte_level, eos=0, template="{{ eos_token }}")
+    vocabulary, template = load_text(path, "{{ messages[0].content }}<|im_end|>")
+    assert vocabulary.end_ids == (0, 1), "it ends turns by a token of its own"
+    assert template is not None
+    assert template.render([{"role": "user", "content": "x"}]) == [("x", False), ("<|im_end|>", True)]
+
+
+def test_a_template_that_is_given_takes_the_place_of_a_folders(tmp_path: Path, byte_level: dict[str, Any]) -> None:
+    config = {"eos_token": START, "chat_template": "{{ eos_token }}"}
+    path = write_folder(tmp_path / "model", byte_level, tokenizer_config=config)
+    vocabulary, template = load_text(path, "{{ messages[0].content }}<|im_end|>")
+    assert vocabulary.end_ids == tuple(vocabulary.encode(START + END, special=True))
+    assert template is not None
+    assert template.render([{"role": "user", "content": "x"}]) == [("x", False), (END, True)]
+
+
 @fixtures_stay
 @given(text=st.text("helot abc\u2581é漢\n", max_size=16))
 def test_sentencepiece_text_has_the_ids_of_transformers(

@@ -150,7 +150,7 @@ class Front:
             if is_encoder(path):
                 self._worker.encoder_text = await _detached(partial(EncoderVocabulary, path))
             else:
-                self._worker.text = await _detached(partial(load_text, path))
+                self._worker.text = await _detached(partial(load_text, path, self._worker.settings.chat_template))
         except WorkerError as error:
             logger.error("the tokenizer could not be loaded: %s", error)  # noqa: TRY400  # a sentence for the user, no traceback
             self._end(_exit_code(permanent=error.permanent))

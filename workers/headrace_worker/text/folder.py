@@ -9,24 +9,29 @@ from tokenizers import Tokenizer
 
 from headrace_worker.errors import ModelError
 from headrace_worker.text.pieces import Spelling, byte_level, plain, sentencepiece
-from headrace_worker.text.template import ChatTemplate
+from headrace_worker.text.template import ChatTemplate, turn_ends
 from headrace_worker.text.vocabulary import Disguise, SpecialTokens, Vocabulary
 
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
 
-def load_folder(path: Path) -> tuple[Vocabulary, ChatTemplate | None]:
-    """Return the vocabulary and, where there is one, the chat template; raise ModelError on what is unknown."""
+def load_folder(path: Path, source: str | None = None) -> tuple[Vocabulary, ChatTemplate | None]:
+    """Return the vocabulary and, where there is one, the chat template; raise ModelError on what is unknown.
+
+    Args:
+        path: the folder.
+        source: of the chat template, in place of the folder's own.
+    """
     content = _read(path / "tokenizer.json")
     if content is None:
         raise ModelError(f"{path} has no tokenizer.json, expected one beside the weights; fetch the whole model")
     config = _read(path / "tokenizer_config.json") or {}
-    source = _template_source(path, config)
-    template = None if source is None else ChatTemplate(source, _named_tokens(path, config))
-    return _vocabulary(path, content, config), template
+    found = source or _template_source(path, config)
+    template = None if found is None else ChatTemplate(found, _named_tokens(path, config))
+    return _vocabulary(path, content, config, source or ""), template
 
 
-def _vocabulary(path: Path, content: dict[str, Any], config: Mapping[str, Any]) -> Vocabulary:
+def _vocabulary(path: Path, content: dict[str, Any], config: Mapping[str, Any], template: str) -> Vocabulary:
     spelling = _spelling(path, content)
     added: list[dict[str, Any]] = content.get("added_tokens") or []
     controls = {token["content"]: int(token["id"]) for token in added if token.get("special")}
@@ -46,7 +51,7 @@ def _vocabulary(path: Path, content: dict[str, Any], config: Mapping[str, Any]) 
         SpecialTokens(
             controls=controls,
             whole=whole,
-            end_ids=_end_ids(path, config, tokenizer, controls),
+            end_ids=[*_end_ids(path, config, tokenizer, controls), *turn_ends(controls, template)],
             bos_id=_bos_id(config, controls, starts),
         ),
     )

@@ -11,13 +11,11 @@ from headrace_worker.errors import ModelError
 from headrace_worker.models.header import read_header
 from headrace_worker.text.pieces import byte_level, plain, sentencepiece
 from headrace_worker.text.pretokenizers import cut_for
-from headrace_worker.text.template import ChatTemplate
+from headrace_worker.text.template import ChatTemplate, turn_ends
 from headrace_worker.text.vocabulary import Disguise, SpecialTokens, Vocabulary
 
 _CONTROL = 3
 _USER_DEFINED = 4
-_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|end_of_turn|>")
-"""Control tokens that end a turn; files made from a base model may name only its end of text."""
 
 
 class _Fields:
@@ -52,19 +50,24 @@ class _Fields:
         return value
 
 
-def load_gguf(path: Path) -> tuple[Vocabulary, ChatTemplate | None]:
-    """Return the vocabulary and, where the file has one, the chat template; raise ModelError on what is unknown."""
+def load_gguf(path: Path, source: str | None = None) -> tuple[Vocabulary, ChatTemplate | None]:
+    """Return the vocabulary and, where there is one, the chat template; raise ModelError on what is unknown.
+
+    Args:
+        path: the file.
+        source: of the chat template, in place of the file's own.
+    """
     fields = _Fields(path)
     tokens = fields.strings("tokenizer.ggml.tokens")
     types = fields.numbers("tokenizer.ggml.token_type")
     if len(types) != len(tokens):
         raise ModelError(f"{path} has {len(tokens)} tokens but {len(types)} token types; fetch the file again")
-    vocabulary = _vocabulary(fields, tokens, types)
-    source = fields.text("tokenizer.chat_template")
+    source = source or fields.text("tokenizer.chat_template")
+    vocabulary = _vocabulary(fields, tokens, types, source or "")
     return vocabulary, None if source is None else ChatTemplate(source, _named_tokens(fields, tokens))
 
 
-def _vocabulary(fields: _Fields, tokens: Sequence[str], types: Sequence[float]) -> Vocabulary:
+def _vocabulary(fields: _Fields, tokens: Sequence[str], types: Sequence[float], template: str) -> Vocabulary:
     controls = {token: place for place, token in enumerate(tokens) if types[place] == _CONTROL}
     whole = [token for place, token in enumerate(tokens) if types[place] == _USER_DEFINED]
     disguise = Disguise()
@@ -87,7 +90,7 @@ def _vocabulary(fields: _Fields, tokens: Sequence[str], types: Sequence[float]) 
     special = SpecialTokens(
         controls=controls,
         whole={token: whole_spelling(token) for token in whole},
-        end_ids=_end_ids(fields, controls),
+        end_ids=_end_ids(fields, controls, template),
         bos_id=bos_id if fields.flag("tokenizer.ggml.add_bos_token", default=default_bos) else None,
     )
     return Vocabulary(tokenizer, disguise, spelling, special)
@@ -133,12 +136,10 @@ def _merges_by_score(vocabulary: Mapping[str, int], scores: Sequence[float]) -> 
     return [(left, right) for _, _, left, right in found]
 
 
-def _end_ids(fields: _Fields, controls: Mapping[str, int]) -> list[int]:
+def _end_ids(fields: _Fields, controls: Mapping[str, int], template: str) -> list[int]:
     keys = ("eos_token_id", "eot_token_id", "eom_token_id")
     declared = [fields.number(f"tokenizer.ggml.{key}") for key in keys]
-    template = fields.text("tokenizer.chat_template") or ""
-    turn_ends = [controls[token] for token in _TURN_ENDS if token in controls and token in template]
-    ends = [token_id for token_id in declared if token_id is not None] + turn_ends
+    ends = [token_id for token_id in declared if token_id is not None] + turn_ends(controls, template)
     if not ends:
         raise ModelError(f"{fields.path} names no end token (tokenizer.ggml.eos_token_id); answers would never end")
     return ends

@@ -9,19 +9,20 @@ from headrace_worker.text.template import ChatTemplate
 from headrace_worker.text.vocabulary import Vocabulary
 
 
-def load_text(path: Path) -> tuple[Vocabulary, ChatTemplate | None]:
-    """Return the vocabulary and, where the model has one, the chat template.
+def load_text(path: Path, source: str | None = None) -> tuple[Vocabulary, ChatTemplate | None]:
+    """Return the vocabulary and, where there is one, the chat template.
 
     Args:
         path: a .gguf file or a folder with tokenizer.json.
+        source: of the chat template, in place of the model's own.
 
     Raises:
-        ModelError: the path is neither, or its tokenizer is of a kind this worker does not know.
+        ModelError: the path is neither, its tokenizer is of a kind this worker does not know, or the template is wrong.
     """
     if path.is_dir():
-        return load_folder(path)
+        return load_folder(path, source)
     if path.is_file():
-        return load_gguf(path)
+        return load_gguf(path, source)
     raise ModelError(f"{path} does not exist, expected a .gguf file or a folder with tokenizer.json")
 
 

@@ -23,10 +23,16 @@ from headrace_worker.errors import ModelError, RequestError
 from headrace_worker.text.provenance import Traced, attributed, claimed, client_data, join, mask_of, shown
 from headrace_worker.text.vocabulary import Segment
 
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|end_of_turn|>")
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "ipython"})
 """Words the front admits as roles: the house's own, since templates spell control tokens with them."""
 _JOIN = "join_pieces"
 _RUN = re.compile(rb"\x00+|\x01+")
+
+
+def turn_ends(controls: Mapping[str, int], source: str) -> list[int]:
+    """Return the ids of control tokens by which a template's source ends turns, and models their answers."""
+    return [controls[token] for token in _TURN_ENDS if token in controls and token in source]
 
 
 class ChatTemplate:
@@ -43,7 +49,7 @@ class ChatTemplate:
             tree = _Joins().visit(environment.parse(source))
             self._template = environment.from_string(tree)
         except TemplateError as error:
-            raise ModelError(f"the model's chat template does not compile: {error}") from error
+            raise ModelError(f"the chat template does not compile: {error}") from error
         self._named_tokens = dict(named_tokens)
 
     def render(
