@@ -240,7 +240,7 @@ def test_it_makes_the_calls_of_its_role_and_no_others(
 
 
 def read(url: str) -> str:
-    with urlopen(url, timeout=5) as answer:
+    with urlopen(url, timeout=30) as answer:
         text: str = answer.read().decode()
         return text
 

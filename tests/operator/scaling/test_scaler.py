@@ -28,7 +28,7 @@ class Client:
 
     async def ask(self, method: str, question: Reference | MetricsQuestion) -> bytes:
         call: Any = self._channel.unary_unary(f"/{SERVICE}/{method}")
-        answer: bytes = await call(question.encode(), timeout=5)
+        answer: bytes = await call(question.encode(), timeout=30)
         return answer
 
     def stream(self, question: Reference) -> Any:
@@ -79,7 +79,7 @@ def test_what_is_no_message_is_refused_and_the_next_call_is_answered() -> None:
         async with talking(wants) as client:
             call: Any = client._channel.unary_unary(f"/{SERVICE}/IsActive")
             with pytest.raises(grpc.aio.AioRpcError):
-                await call(b"\x0a\x7f", timeout=5)
+                await call(b"\x0a\x7f", timeout=30)
             assert await client.ask("IsActive", CHAT) == b"\x08\x01"
 
     run(main())

@@ -93,7 +93,7 @@ class Front:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples that have these labels."""
-        text = httpx.get(f"{self.url}/metrics", timeout=5).text
+        text = httpx.get(f"{self.url}/metrics", timeout=30).text
         return sum(
             sample.value
             for family in text_string_to_metric_families(text)
@@ -110,7 +110,7 @@ Start = Callable[..., Front]
 Until = Callable[[Callable[[], object]], None]
 
 
-def _until(condition: Callable[[], object], deadline_s: float = 20.0) -> None:
+def _until(condition: Callable[[], object], deadline_s: float = 60.0) -> None:
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, f"not within {deadline_s} s"
@@ -119,7 +119,7 @@ def _until(condition: Callable[[], object], deadline_s: float = 20.0) -> None:
 
 def _is_ready(front: Front) -> bool:
     assert front.process.poll() is None, front.logged()
-    return httpx.get(f"{front.url}/ready", timeout=5).status_code == 200
+    return httpx.get(f"{front.url}/ready", timeout=30).status_code == 200
 
 
 @contextlib.contextmanager

@@ -78,7 +78,7 @@ def url(folder: Path, tmp_path_factory: pytest.TempPathFactory, until: Until) ->
         until(lambda: ready.exists() or process.poll() is not None)
         assert ready.exists(), (at / "log").read_text()
         address = json.loads(ready.read_text())["url"]
-        until(lambda: process.poll() is not None or httpx.get(f"{address}/ready", timeout=5).status_code == 200)
+        until(lambda: process.poll() is not None or httpx.get(f"{address}/ready", timeout=30).status_code == 200)
         yield address
     finally:
         with contextlib.suppress(ProcessLookupError):
