@@ -22,6 +22,9 @@ FEWEST_HITS = 10
 """Rows where only the strong tier is right, and rows where that is not so."""
 STRENGTH = 0.1
 """Inverse L2 penalty of the regressions."""
+SIGHTED_NAMES = tuple(name for name in NAMES if name != "prompt")
+"""What models learn from where there are log-probabilities. The prompt's size then adds nothing on tasks of the
+training data and misleads on others: it mostly tells tasks apart."""
 _UNSET = Steps((0.0,), (0.0,))
 
 Features = Mapping[str, float]
@@ -68,8 +71,10 @@ def fit(answers: Answers, commit_tokens: int, seed: int) -> Fitted:
     whole_stage, prefix_stage = _stage(whole), _stage(prefix if prefix.learnable else whole)
     commit = [row.evidence(commit_tokens) for row in answers.rows]
     asked = _Samples([found.features() for found in commit], whole.hits, whole.folds)
-    unseen_whole = _calibrated(whole_stage.sighted, _unseen(whole, whole, NAMES))
-    unseen_prefix = _calibrated(prefix_stage.sighted, _unseen(prefix if prefix.learnable else whole, asked, NAMES))
+    unseen_whole = _calibrated(whole_stage.sighted, _unseen(whole, whole, SIGHTED_NAMES))
+    unseen_prefix = _calibrated(
+        prefix_stage.sighted, _unseen(prefix if prefix.learnable else whole, asked, SIGHTED_NAMES)
+    )
     finished = np.array([found.finished for found in commit])
     return Fitted(prefix_stage, whole_stage, np.where(finished, unseen_whole, unseen_prefix), unseen_whole)
 
@@ -102,7 +107,7 @@ def _fold(row: Row, seed: int) -> int:
 
 
 def _stage(samples: _Samples) -> Stage:
-    return Stage(sighted=_judge(samples, NAMES), blind=_judge(samples, BLIND_NAMES))
+    return Stage(sighted=_judge(samples, SIGHTED_NAMES), blind=_judge(samples, BLIND_NAMES))
 
 
 def _judge(samples: _Samples, names: Sequence[str]) -> Judge:
