@@ -105,11 +105,21 @@ def test_logits_equal_transformers(tmp_path: Path, make_backend: Any) -> None:
         torch.testing.assert_close(prompt_logits(decoder, IDS, chunks), wanted, rtol=0, atol=2e-4)
 
 
-def test_layers_that_see_a_window_bound_the_context(tmp_path: Path) -> None:
+@BACKENDS
+@pytest.mark.parametrize("chunks", [(), (16, 1), (24, 1, 1, 20), (1,) * 59], ids=["whole", "two", "mixed", "single"])
+@pytest.mark.parametrize("window", [1, 16, 23])
+def test_local_layers_see_their_window_however_a_prompt_is_cut(
+    tmp_path: Path, make_backend: Any, window: int, chunks: tuple[int, ...]
+) -> None:
+    model = make_gemma(sliding_window=window)
+    decoder = load_decoder(write(model, tmp_path / "model.gguf"), make_backend())
+    torch.testing.assert_close(prompt_logits(decoder, IDS, chunks), reference_logits(model, IDS), rtol=0, atol=2e-4)
+
+
+def test_most_layers_are_local_and_the_context_is_the_models_own(tmp_path: Path) -> None:
     config = open_checkpoint(write(make_gemma(), tmp_path / "model.gguf")).config
-    assert config.max_context == CONTEXT
-    assert config.gemma is not None
-    assert [layer for layer in range(12) if not config.gemma.is_local(layer)] == [5, 11]
+    assert config.max_context == 4 * CONTEXT
+    assert [layer for layer in range(12) if config.window_of(layer) is None] == [5, 11]
 
 
 def test_capped_logits_are_refused(tmp_path: Path) -> None:

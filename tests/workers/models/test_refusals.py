@@ -238,11 +238,17 @@ def test_a_bias_of_another_size_is_refused(tmp_path: Path) -> None:
         load_decoder(tmp_path, native_backend())
 
 
-def test_a_sliding_window_bounds_the_context(folder: Path) -> None:
-    change_config(folder, architectures=["MistralForCausalLM"], sliding_window=100)
+def test_a_window_over_some_layers_bounds_the_context(folder: Path) -> None:
+    change_config(folder, architectures=["Qwen2ForCausalLM"], sliding_window=100, use_sliding_window=True)
     assert open_checkpoint(folder).config.max_context == 100
+
+
+def test_a_mistral_sees_its_window_in_every_layer(folder: Path) -> None:
+    change_config(folder, architectures=["MistralForCausalLM"], sliding_window=100)
+    config = open_checkpoint(folder).config
+    assert (config.max_context, config.window_of(0), config.window_of(1)) == (256, 100, 100)
     change_config(folder, architectures=["MistralForCausalLM"], sliding_window=None)
-    assert open_checkpoint(folder).config.max_context == 256
+    assert open_checkpoint(folder).config.window_of(0) is None
 
 
 def test_a_sliding_window_that_the_config_turns_off_bounds_nothing(folder: Path) -> None:

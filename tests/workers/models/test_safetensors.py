@@ -9,6 +9,7 @@ from tests.workers.models.tiny import (
     eager_backend,
     load_decoder,
     make_llama,
+    make_mistral,
     make_qwen,
     native_backend,
     prompt,
@@ -47,6 +48,13 @@ def assert_equals_transformers(model: Any, folder: Path, backend: Backend) -> No
 @pytest.mark.parametrize("tied", [False, True])
 def test_logits_equal_transformers(tmp_path: Path, backend: Backend, *, tied: bool) -> None:
     model = make_llama(tie_word_embeddings=tied)
+    model.save_pretrained(tmp_path)
+    assert_equals_transformers(model, tmp_path, backend)
+
+
+@pytest.mark.parametrize("window", [9, 32])
+def test_a_mistral_longer_than_its_window_equals_transformers(tmp_path: Path, backend: Backend, window: int) -> None:
+    model = make_mistral(sliding_window=window)
     model.save_pretrained(tmp_path)
     assert_equals_transformers(model, tmp_path, backend)
 

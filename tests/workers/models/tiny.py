@@ -79,6 +79,15 @@ def make_qwen(seed: int = 0, **changes: Any) -> Any:
     return randomized(transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**(config | changes))), seed)
 
 
+def make_mistral(seed: int = 0, **changes: Any) -> Any:
+    """Return a random Mistral, whose layers all see a window."""
+    config = make_llama().config.to_dict()
+    for name in ("model_type", "architectures", "transformers_version"):
+        config.pop(name, None)
+    settings = config | changes | {"attn_implementation": "eager"}
+    return randomized(transformers.MistralForCausalLM(transformers.MistralConfig(**settings)), seed)
+
+
 def randomized(model: Any, seed: int) -> Any:
     """Give every weight, norms and biases too, a value that shows when it is misused."""
     generator = torch.Generator().manual_seed(seed)

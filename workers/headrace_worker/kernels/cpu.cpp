@@ -309,15 +309,16 @@ void rotate_and_store(In* qkv, const float* cos_sin, const int32_t* positions, c
   }
 }
 
-// One query row against its own context; G query heads share one KV head. Scores in `scores` (G x context).
+// One query row against its own context from token `begin` on; G query heads share one KV head. Scores in `scores`
+// (G x context).
 template <class Kv, int G>
-void attend_head(const float* q, const Kv* kv, const int32_t* table, int64_t context, int head, int kv_heads, int dim,
-                 int block_size, float scale, float* scores, float* out) {
-  const int64_t half_block = (int64_t)kv_heads * block_size * dim;
-  for (int64_t first = 0; first < context; first += block_size) {
+void attend_head(const float* q, const Kv* kv, const int32_t* table, int64_t begin, int64_t context, int head,
+                 int kv_heads, int dim, int block_size, float scale, float* scores, float* out) {
+  const int64_t half_block = (int64_t)kv_heads * block_size * dim, first_block = begin - begin % block_size;
+  for (int64_t first = first_block; first < context; first += block_size) {
     const Kv* keys = kv + (int64_t)table[first / block_size] * 2 * half_block + (int64_t)head * block_size * dim;
     const int count = (int)std::min<int64_t>(block_size, context - first);
-    for (int t = 0; t < count; t++) {
+    for (int t = (int)std::max<int64_t>(0, begin - first); t < count; t++) {
       Vec acc[G];
       for (int g = 0; g < G; g++) acc[g] = zero();
       for (int i = 0; i < dim; i += LANES) {
@@ -330,10 +331,10 @@ void attend_head(const float* q, const Kv* kv, const int32_t* table, int64_t con
   float inverse[G];
   for (int g = 0; g < G; g++) {
     float* s = scores + g * context;
-    float most = s[0], total = 0;
-    for (int64_t t = 1; t < context; t++) most = std::max(most, s[t]);
+    float most = s[begin], total = 0;
+    for (int64_t t = begin + 1; t < context; t++) most = std::max(most, s[t]);
 #pragma omp simd reduction(+ : total)
-    for (int64_t t = 0; t < context; t++) {
+    for (int64_t t = begin; t < context; t++) {
       s[t] = exp_negative(s[t] - most);
       total += s[t];
     }
@@ -343,11 +344,11 @@ void attend_head(const float* q, const Kv* kv, const int32_t* table, int64_t con
   for (int i = 0; i < dim; i += LANES) {
     Vec acc[G];
     for (int g = 0; g < G; g++) acc[g] = zero();
-    for (int64_t first = 0; first < context; first += block_size) {
+    for (int64_t first = first_block; first < context; first += block_size) {
       const Kv* values =
           kv + ((int64_t)table[first / block_size] * 2 + 1) * half_block + (int64_t)head * block_size * dim + i;
       const int count = (int)std::min<int64_t>(block_size, context - first);
-      for (int t = 0; t < count; t++) {
+      for (int t = (int)std::max<int64_t>(0, begin - first); t < count; t++) {
         const Vec v = load_as(values + (int64_t)t * dim);
         for (int g = 0; g < G; g++) acc[g] = fma(v, splat(scores[g * context + first + t]), acc[g]);
       }
@@ -359,7 +360,7 @@ void attend_head(const float* q, const Kv* kv, const int32_t* table, int64_t con
 template <class Kv>
 void attend(const float* q, int64_t q_stride, const Kv* kv, const int32_t* tables, int64_t table_stride,
             const int32_t* contexts, float* out, int64_t count, int heads, int kv_heads, int dim, int block_size,
-            float scale) {
+            int window, float scale) {
   const int group = heads / kv_heads;
   int64_t longest = 0;
   for (int64_t r = 0; r < count; r++) longest = std::max<int64_t>(longest, contexts[r]);
@@ -375,7 +376,9 @@ void attend(const float* q, int64_t q_stride, const Kv* kv, const int32_t* table
           const float* qh = q + r * q_stride + (int64_t)head * dim;
           float* oh = out + (r * heads + head) * (int64_t)dim;
           const int32_t* table = tables + r * table_stride;
-#define HEADS(G) attend_head<Kv, G>(qh, kv, table, contexts[r], h, kv_heads, dim, block_size, scale, scores.data(), oh)
+          const int64_t begin = window ? std::max<int64_t>(0, contexts[r] - window) : 0;
+#define HEADS(G) \
+  attend_head<Kv, G>(qh, kv, table, begin, contexts[r], h, kv_heads, dim, block_size, scale, scores.data(), oh)
           if (left >= 4) { HEADS(4); g += 4; }
           else if (left == 3) { HEADS(3); g += 3; }
           else if (left == 2) { HEADS(2); g += 2; }
@@ -467,16 +470,17 @@ int hr_rotate_store(void* qkv, int qkv_bf16, const float* cos_sin, const int32_t
   return 0;
 }
 
+// `window`: how many of its last tokens each row sees, itself included; 0 is all.
 int hr_attend(const float* q, int64_t q_stride, const void* kv, int kv_bf16, const int32_t* tables,
               int64_t table_stride, const int32_t* contexts, float* out, int64_t count, int heads, int kv_heads, int dim,
-              int block_size, float scale) {
+              int block_size, int window, float scale) {
   if (dim % LANES != 0) return -1;
   if (kv_bf16)
     attend(q, q_stride, (const uint16_t*)kv, tables, table_stride, contexts, out, count, heads, kv_heads, dim,
-           block_size, scale);
+           block_size, window, scale);
   else
     attend(q, q_stride, (const float*)kv, tables, table_stride, contexts, out, count, heads, kv_heads, dim, block_size,
-           scale);
+           window, scale);
   return 0;
 }
 

@@ -27,7 +27,7 @@ _SIGNATURES: dict[str, Sequence[type]] = {
     ),
     "hr_attend": (
         *(_POINTER, _LONG, _POINTER, _INT, _POINTER, _LONG, _POINTER, _POINTER),
-        *(_LONG, _INT, _INT, _INT, _INT, _FLOAT),
+        *(_LONG, _INT, _INT, _INT, _INT, _INT, _FLOAT),
     ),
     "hr_summarize": (_POINTER, _LONG, _LONG, _POINTER, _POINTER, _POINTER, _POINTER),
 }
@@ -144,7 +144,7 @@ class Kernels:
             *(qkv.shape[0], heads, kv_heads, dim, block_size),
         )
 
-    def attend(self, qkv: Tensor, kv: Tensor, tables: Tensor, contexts: Tensor) -> Tensor:
+    def attend(self, qkv: Tensor, kv: Tensor, tables: Tensor, contexts: Tensor, window: int | None = None) -> Tensor:
         """Return the attention of single-token rows over their paged context, (T, H D) float32.
 
         Args:
@@ -152,6 +152,7 @@ class Kernels:
             kv: (N, 2, K, B, D) float32 or bfloat16, one layer.
             tables: (T, most blocks) int32.
             contexts: (T,) int32, tokens of context of each row, itself included.
+            window: how many of the last of these each row sees; all by default.
         """
         _, _, kv_heads, block_size, dim = kv.shape
         heads = qkv.shape[1] // dim - 2 * kv_heads
@@ -159,7 +160,7 @@ class Kernels:
         status = self._attend(
             *(qkv.data_ptr(), qkv.stride(0), kv.data_ptr(), kv.dtype == torch.bfloat16),
             *(tables.data_ptr(), tables.stride(0), contexts.data_ptr(), out.data_ptr()),
-            *(qkv.shape[0], heads, kv_heads, dim, block_size, dim**-0.5),
+            *(qkv.shape[0], heads, kv_heads, dim, block_size, window or 0, dim**-0.5),
         )
         assert status == 0
         return out

@@ -101,8 +101,11 @@ class Backend(ABC):
         """Return silu(gate) * up of (T, 2 I)."""
 
     @abstractmethod
-    def attention(self, qkv: Tensor, cos_sin: Tensor, kv: Tensor, batch: Batch) -> Tensor:
-        """Rotate, write K and V of every row to `kv` (N, 2, K, B, D), attend; return (T, H D)."""
+    def attention(self, qkv: Tensor, cos_sin: Tensor, kv: Tensor, batch: Batch, window: int | None = None) -> Tensor:
+        """Rotate, write K and V of every row to `kv` (N, 2, K, B, D), attend; return (T, H D).
+
+        With a `window` each row sees so many of its last tokens, itself included.
+        """
 
     @abstractmethod
     def logits(self, x: Tensor, weight: Weight) -> Tensor:
@@ -125,27 +128,33 @@ class Backend(ABC):
         return torch.frombuffer(memory, dtype=self.dtype).view(shape)
 
 
-def chunk_attention(qkv: Tensor, kv: Tensor, chunk: Chunk) -> Tensor:
+def chunk_attention(qkv: Tensor, kv: Tensor, chunk: Chunk, window: int | None = None) -> Tensor:
     """Attend one chunk's rows over its context and itself, causally; return (chunk tokens, H D).
 
     Args:
         qkv: (T, (H + 2 K) D) of the whole batch, rotated; K and V of the chunk are in `kv` already.
         kv: (N, 2, K, B, D).
         chunk: which rows, and the blocks of context and chunk.
+        window: how many of its last tokens each row sees, itself included; all by default.
     """
-    _, _, kv_heads, _, dim = kv.shape
+    _, _, kv_heads, block_size, dim = kv.shape
     heads = qkv.shape[1] // dim - 2 * kv_heads
     rows = qkv[chunk.first_row : chunk.first_row + chunk.num_tokens]
-    total = chunk.start + chunk.num_tokens
+    unseen = 0 if window is None else max(0, chunk.start + 1 - window) // block_size
+    start, blocks = chunk.start - unseen * block_size, chunk.blocks[unseen:]
+    total = start + chunk.num_tokens
     query = rows[:, : heads * dim].reshape(chunk.num_tokens, heads, dim).transpose(0, 1)
     mask = None
     if chunk.start == 0:
         key = rows[:, heads * dim : (heads + kv_heads) * dim].reshape(total, kv_heads, dim).transpose(0, 1)
         value = rows[:, (heads + kv_heads) * dim :].reshape(total, kv_heads, dim).transpose(0, 1)
     else:
-        context = kv[chunk.blocks].permute(1, 2, 0, 3, 4).reshape(2, kv_heads, -1, dim)[:, :, :total]
+        context = kv[blocks].permute(1, 2, 0, 3, 4).reshape(2, kv_heads, -1, dim)[:, :, :total]
         key, value = context.to(query.dtype).unbind()
-        mask = torch.ones(chunk.num_tokens, total, dtype=torch.bool, device=qkv.device).tril(chunk.start)
+    if chunk.start > 0 or (window is not None and chunk.num_tokens > window):
+        mask = torch.ones(chunk.num_tokens, total, dtype=torch.bool, device=qkv.device).tril(start)
+        if window is not None:
+            mask = mask.triu(start + 1 - window)
     out = torch.nn.functional.scaled_dot_product_attention(
         *(query[None], key[None], value[None]),
         attn_mask=mask,

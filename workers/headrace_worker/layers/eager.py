@@ -52,13 +52,13 @@ class EagerBackend(Backend):
         return functional.silu(gate) * up
 
     @override
-    def attention(self, qkv: Tensor, cos_sin: Tensor, kv: Tensor, batch: Batch) -> Tensor:
+    def attention(self, qkv: Tensor, cos_sin: Tensor, kv: Tensor, batch: Batch, window: int | None = None) -> Tensor:
         _, _, kv_heads, block_size, dim = kv.shape
         rotate(qkv, cos_sin, batch.positions, kv_heads, dim)
         heads = qkv.shape[1] // dim - 2 * kv_heads
         keys_values = qkv[:, heads * dim :].reshape(-1, 2, kv_heads, dim).to(kv.dtype)
         kv[batch.slots // block_size, :, :, batch.slots % block_size] = keys_values
-        outs = [chunk_attention(qkv, kv, chunk) for chunk in (*self._singles(batch), *batch.chunks)]
+        outs = [chunk_attention(qkv, kv, chunk, window) for chunk in (*self._singles(batch), *batch.chunks)]
         return torch.cat(outs)
 
     @staticmethod

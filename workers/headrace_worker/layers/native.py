@@ -98,13 +98,14 @@ class NativeBackend(Backend):
         return self._kernels.silu_mul(gate_up)
 
     @override
-    def attention(self, qkv: Tensor, cos_sin: Tensor, kv: Tensor, batch: Batch) -> Tensor:
+    def attention(self, qkv: Tensor, cos_sin: Tensor, kv: Tensor, batch: Batch, window: int | None = None) -> Tensor:
         self._kernels.rotate_store(qkv, cos_sin, batch.positions, batch.slots, kv)
         outs = []
         if batch.num_single:
-            singles = self._kernels.attend(qkv[: batch.num_single].float(), kv, batch.tables, batch.contexts)
+            rows = qkv[: batch.num_single].float()
+            singles = self._kernels.attend(rows, kv, batch.tables, batch.contexts, window)
             outs.append(singles.to(qkv.dtype))
-        outs.extend(chunk_attention(qkv, kv, chunk) for chunk in batch.chunks)
+        outs.extend(chunk_attention(qkv, kv, chunk, window) for chunk in batch.chunks)
         return outs[0] if len(outs) == 1 else torch.cat(outs)
 
     @override

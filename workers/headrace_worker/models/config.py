@@ -29,7 +29,7 @@ class Gemma:
 
     Embeddings are scaled by sqrt(hidden), queries and keys are normalized per head, what attention and feed-forward
     add is normalized too, the gate is GELU, and most layers are local: they have rotary positions of their own base and
-    see a window only, so contexts are bounded to that window.
+    see a window only.
     """
 
     local_rope_theta: float = 10000.0
@@ -68,6 +68,8 @@ class ModelConfig:
     head_dim: int
     vocabulary: int
     max_context: int
+    window: int | None = None
+    """How many of the last tokens local layers see, the row's own included; None: there are no such layers."""
     rope_theta: float = 10000.0
     rope_scaling: RopeScaling | None = None
     norm_eps: float = 1e-5
@@ -75,6 +77,10 @@ class ModelConfig:
     qkv_bias: bool = False
     gemma: Gemma | None = None
     experts: ExpertsConfig | None = None
+
+    def window_of(self, layer: int) -> int | None:
+        """Return how many of the last tokens a layer, counted from 0, sees; None: all. Gemma mixes both kinds."""
+        return self.window if self.gemma is None or self.gemma.is_local(layer) else None
 
     def kv_bytes_per_token(self, dtype: torch.dtype) -> int:
         """Return the bytes of keys and values of one token over all layers."""

@@ -41,8 +41,8 @@ class Layer:
     """(D,) each: of the queries' and of the keys' heads."""
     attn_post_norm: Tensor | None = None
     ffn_post_norm: Tensor | None = None
-    local: bool = False
-    """Whether it turns positions by the local base."""
+    window: int | None = None
+    """How many of the last tokens it sees, where not all; it is local then, and may turn positions by another base."""
 
 
 class Decoder:
@@ -135,7 +135,7 @@ class Decoder:
             head_norms=None if gemma is None else (vector("q_norm"), vector("k_norm")),
             attn_post_norm=None if gemma is None else vector("attn_post_norm"),
             ffn_post_norm=None if gemma is None else vector("ffn_post_norm"),
-            local=gemma is not None and gemma.is_local(number),
+            window=self.config.window_of(number),
             attn_norm=vector("attn_norm"),
             qkv=weight(*(matrix(part, Cut(rows=rows)) for part, rows in projections.items()), bias=bias),
             out=weight(matrix("o", Cut(columns=queries))),
@@ -204,8 +204,8 @@ class Decoder:
             qkv = backend.linear(backend.norm(x, layer.attn_norm, eps), layer.qkv)
             if layer.head_norms is not None:
                 self._norm_heads(qkv, layer.head_norms)
-            cos_sin = self._local_cos_sin if layer.local else self._cos_sin
-            attended = backend.attention(qkv, cos_sin, kv[number], batch)
+            cos_sin = self._cos_sin if layer.window is None else self._local_cos_sin
+            attended = backend.attention(qkv, cos_sin, kv[number], batch, layer.window)
             if batch.on_layer is not None:
                 batch.on_layer(number)
             self._add(attended, layer.out, x, layer.attn_post_norm)

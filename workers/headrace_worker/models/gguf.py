@@ -103,6 +103,7 @@ class GgufCheckpoint(Checkpoint):
             head_dim=int(self._field(f"{arch}.attention.key_length", hidden // heads)),
             vocabulary=int(self._tensors["token_embd.weight"].shape[1]) if "token_embd.weight" in self._tensors else 0,
             max_context=self._max_context(arch),
+            window=int(self._required("gemma3.attention.sliding_window")) if arch == "gemma3" else None,
             rope_theta=float(self._field(f"{arch}.rope.freq_base", 10000.0)),
             norm_eps=float(self._field(f"{arch}.attention.layer_norm_rms_epsilon", 1e-5)),
             tied_embedding="output.weight" not in self._tensors,
@@ -118,6 +119,8 @@ class GgufCheckpoint(Checkpoint):
     def _max_context(self, arch: str) -> int:
         """Return the context up to which attention over all tokens is what the model was trained with."""
         context = int(self._required(f"{arch}.context_length"))
+        if arch == "gemma3":
+            return context
         return min(context, int(self._field(f"{arch}.attention.sliding_window") or context))
 
     @override

@@ -103,7 +103,8 @@ class SafetensorsCheckpoint(Checkpoint):
                 kv_heads=int(raw.get("num_key_value_heads") or heads),
                 head_dim=int(raw.get("head_dim") or raw["hidden_size"] // heads),
                 vocabulary=int(raw["vocab_size"]),
-                max_context=_max_context(raw, arch),
+                max_context=_max_context(raw),
+                window=_window(raw, arch),
                 rope_theta=_theta(raw),
                 rope_scaling=_scaling(raw),
                 norm_eps=float(raw.get("rms_norm_eps", 1e-5)),
@@ -203,11 +204,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _max_context(raw: dict[str, Any], arch: str) -> int:
+def _max_context(raw: dict[str, Any]) -> int:
     """Return the context up to which attention over all tokens is what the model was trained with."""
     context = int(raw["max_position_embeddings"])
-    windowed = raw.get("use_sliding_window", arch == "MistralForCausalLM")
+    windowed = raw.get("use_sliding_window", False)
     return min(context, int(raw.get("sliding_window") or context)) if windowed else context
+
+
+def _window(raw: dict[str, Any], arch: str) -> int | None:
+    """Return how many of the last tokens every layer sees, as Mistral has it."""
+    return int(raw["sliding_window"]) if arch == "MistralForCausalLM" and raw.get("sliding_window") else None
 
 
 def _theta(raw: dict[str, Any]) -> float:
