@@ -91,6 +91,17 @@ def test_prefixes_are_judged_by_their_own_model(gate: Path) -> None:
     assert loaded.gain(prefix) > 0.5
 
 
+def test_the_prompts_size_matters_only_where_there_are_no_probabilities(gate: Path) -> None:
+    def gain(prompt_bytes: int, token: Token) -> float:
+        evidence = Evidence(prompt_bytes)
+        evidence.take(FrameHead(tokens=(token,) * 6, finish="stop"))
+        return Gate.load(gate).gain(evidence)
+
+    seen, unseen = Token(1, -0.8, 1.0), Token(1, 0.0, 0.0)
+    assert gain(20, seen) == gain(5000, seen)
+    assert gain(20, unseen) != gain(5000, unseen)
+
+
 def test_calibrate_writes_thresholds_for_whole_answers_and_prefixes(
     tmp_path: Path, gate: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
