@@ -159,6 +159,7 @@ async def live_through_everything(kubectl: Kubectl, namespace: str) -> None:
     made = json.loads(kubectl("-n", namespace, "get", names, "-l", selector, "-o", "json"))["items"]
     apply(disaggregation="never")
     await ready(kubectl, namespace)
+    await eventually(lambda: "selector" in told(kubectl, namespace).get("status", {}), timeout_s=60)
     kubectl.apply([router(namespace)])
     await ready(kubectl, namespace, "llmrouter", "front")
     apply(disaggregation="never", engine={"maxRunning": 32}, decode={"replicas": 2})
@@ -168,6 +169,12 @@ async def live_through_everything(kubectl: Kubectl, namespace: str) -> None:
     await eventually(lambda: "chat-router" not in kubectl("-n", namespace, "get", "deployments,roles,rolebindings"))
     kubectl("-n", namespace, "delete", "llm,llmrouter", "--all", "--cascade=foreground", "--timeout=60s")
     await occupied(kubectl, namespace, made, fetched)
+
+
+def told(kubectl: Kubectl, namespace: str) -> dict[str, Any]:
+    """Return an LLMPool that has a status where there is one; statuses give way to everything else."""
+    pools: list[dict[str, Any]] = json.loads(kubectl("-n", namespace, "get", "llmpools", "-o", "json"))["items"]
+    return max(pools, key=lambda pool: "selector" in pool.get("status", {}), default={})
 
 
 async def occupied(kubectl: Kubectl, namespace: str, made: list[Any], model: dict[str, Any]) -> None:
