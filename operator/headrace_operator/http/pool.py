@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
@@ -45,8 +45,23 @@ class Pool:
         self._used: set[Connection] = set()
         self._is_closed = False
 
-    async def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
+    async def ask(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        permit: Callable[[], object] | None = None,
+    ) -> Answer:
         """Send a request and return the whole answer; the caller has the deadline.
+
+        Args:
+            method: of the request, as all before `permit`.
+            target: its path and query.
+            headers: beside those of every request.
+            body: of the request.
+            permit: called at the last moment before bytes go out; what it raises keeps them back.
 
         Raises:
             ExchangeError: there was no whole answer.
@@ -54,7 +69,10 @@ class Pool:
         """
         connection = await self._take()
         try:
-            return await connection.ask(self._question(method, target, headers, body))
+            question = self._question(method, target, headers, body)
+            if permit is not None:
+                permit()
+            return await connection.ask(question)
         except BaseException:
             connection.close()
             raise

@@ -324,7 +324,14 @@ class Session:
         began, status = time.monotonic(), 0
         try:
             async with asyncio.timeout(deadline_s):
-                answer = await self._pool.ask(request.method, request.target, headers, request.body)
+                # Asked again: a process may be stopped anywhere, and wake up when another one leads.
+                answer = await self._pool.ask(
+                    request.method,
+                    request.target,
+                    headers,
+                    request.body,
+                    permit=lambda: self._deadline_for(request.method),
+                )
             status = answer.status
         except (ExchangeError, TimeoutError, OSError) as error:
             raise UnavailableError(f"{call}: {str(error) or f'no answer within {deadline_s:g} s'}") from error

@@ -149,6 +149,20 @@ def test_nothing_is_written_without_leadership(connect: Connect, namespace: str)
     run(main())
 
 
+@pytest.mark.processes
+def test_leadership_that_ends_before_a_write_goes_out_keeps_it_back(connect: Connect, namespace: str) -> None:
+    left = iter([3.0, 0.0])
+
+    async def main() -> None:
+        async with connect(leadership_s=lambda: next(left)) as session:
+            with pytest.raises(NotLeadingError):
+                await session.create(CONFIG_MAPS, namespace, encode({"metadata": {"name": "x"}}))
+            with pytest.raises(NotFoundError):
+                await session.read(CONFIG_MAPS, namespace, "x")
+
+    run(main())
+
+
 def test_a_missing_kubeconfig_is_told_with_what_to_do(tmp_path: Path) -> None:
     async def main() -> None:
         with pytest.raises(CredentialsError, match="set KUBECONFIG"):
