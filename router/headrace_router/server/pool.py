@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections import deque
 
@@ -13,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 MAX_IDLE = 512
 """Idle connections kept for one worker."""
+_QUIET_S, _PROBES = 5, 3
+"""After so long without a packet a peer is asked whether it is there, as often, as many times."""
 
 
 class Pool:
@@ -56,9 +59,10 @@ class Pool:
     async def _connect(self, worker: Worker) -> None:
         try:
             async with asyncio.timeout(self._settings.connect_deadline_s):
-                _, upstream = await self._loop.create_connection(
+                transport, upstream = await self._loop.create_connection(
                     lambda: Upstream(self, worker), worker.host, worker.port, ssl=self._context(worker)
                 )
+                _notice_its_end(transport)
         except TimeoutError:
             self._first(worker).unreachable(
                 f"{worker.url} took longer than {self._settings.connect_deadline_s} s to connect"
@@ -109,3 +113,18 @@ class Pool:
         for task in list(self._connecting):
             task.cancel()
         await asyncio.gather(*self._connecting, return_exceptions=True)
+
+
+def _notice_its_end(transport: asyncio.BaseTransport) -> None:
+    """Have the kernel tell when a peer has vanished: a machine that is off, or a network that is cut, says nothing.
+
+    An answer may be silent for minutes while a long prompt is computed, so that silence alone tells nothing; see
+    tcp(7) for the options.
+    """
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):  # Linux
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _QUIET_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _QUIET_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, (1 + _PROBES) * _QUIET_S * 1000)

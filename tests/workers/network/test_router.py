@@ -21,8 +21,6 @@ from headrace_api import names
 
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[3]
-SILENCE_S = 5.0
-"""What the router waits for a byte of an answer."""
 CUT = Fault(cut=True)
 
 
@@ -57,7 +55,7 @@ def url(net: Net, spare: Worker, tmp_path_factory: pytest.TempPathFactory) -> It
     (folder / "state.json").write_text(json.dumps({"router": None, "workers": listed}))
     ready = folder / "ready.json"
     command = [sys.executable, "-m", "headrace_router", "--port", "0", "--ready-file", str(ready)]
-    command += ["--discovery", f"file:{folder / 'state.json'}", "--silence-deadline", str(SILENCE_S)]
+    command += ["--discovery", f"file:{folder / 'state.json'}"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("crds", "router"))}
     process = net.outside.call(subprocess.Popen, command, env=environment)
     try:
