@@ -88,6 +88,7 @@ class Router:
         cascade = None if spec is None or not spec.chooses else spec.cascade
         self.cascading = None if cascade is None else Cascading(cascade, settings.gate, settings.predictor)
         self.tiers = Tiers([] if spec is None else [(tier.name, tier.model) for tier in spec.tiers])
+        self._capacities = {} if spec is None else {one.model: one.capacity for one in spec.tiers if one.capacity}
         self.endpoints = Endpoints.of(spec)
         self.registry.update(*self.endpoints.joined((), ()))
         self._started = int(time.time())
@@ -200,6 +201,10 @@ class Router:
         """Return a request as it goes to a deployment; raise ClientError where there is none."""
         request, peek, identity = seen.request, seen.peek, seen.identity
         model, deployment = choice.deployment, self._deployment(choice.deployment)
+        if self._full(model):
+            most = self._capacities[model]
+            said = f"{model!r} has all the {most} requests that it may have at once; try again later."
+            raise ClientError(said, status=429, code="tier_full", retry_after_s=1)
         told = _TIER % ",".join(choice.tried).encode() if choice.tried else b""
         endpoint = self.endpoints.get(model)
         if endpoint is not None:
@@ -261,13 +266,20 @@ class Router:
         return self.tiers.choose(model, self.serves) or Choice(model, ())
 
     def serves(self, model: str) -> bool:
-        """Whether a deployment has a worker that can be chosen now."""
+        """Whether a deployment has a worker that can be chosen now, and room."""
         deployment = self.registry.deployments.get(model)
         endpoint = self.endpoints.get(model)
-        if endpoint is not None and not endpoint.keyed:
+        if (endpoint is not None and not endpoint.keyed) or self._full(model):
             return False
         now_s = self.now_s()
         return deployment is not None and any(one.breaker.closed(now_s) for one in deployment.decoders)
+
+    def _full(self, model: str) -> bool:
+        """Whether a tier has all the requests that it may have at once."""
+        most, deployment = self._capacities.get(model), self.registry.deployments.get(model)
+        if most is None or deployment is None:
+            return False
+        return sum(one.load.requests for one in deployment.decoders) >= most
 
     def _deployment(self, model: str | None) -> Deployment:
         known = self.registry.deployments

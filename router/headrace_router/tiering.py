@@ -14,7 +14,7 @@ from headrace_router.cost.budget import purse_of_one
 from headrace_router.cost.money import to_nano
 from headrace_router.cost.tenants import AUDIT
 from headrace_router.errors import ClientError
-from headrace_router.openai.embedding import embedding_of, read_vector
+from headrace_router.openai.embedding import embeddings_of, read_vectors
 from headrace_router.openai.peek import PEEKS, peek_sizes, splice, unstreamed
 from headrace_router.openai.verification import verification
 from headrace_router.seen import Seen
@@ -72,7 +72,7 @@ class Tiering:
         question = seen.peek.question() if way.needs_text else ""
 
         def made(finding: Finding | None) -> Cascade:
-            vector = None if finding is None else read_vector(finding.body)
+            vector = None if finding is None else read_vectors(finding.body)
             hard = bool(question) and way.hard(question, vector, seen.wishes)
             return Cascade(self._desk, answer, self._plan(seen, way, judge, hard=hard), self._cascading.figures)
 
@@ -85,9 +85,13 @@ class Tiering:
     ) -> Predicting | Cascade:
         if not question or encoder is None or not self._desk.serves(encoder):
             return made(None)
-        asked = embedding_of(question)
+        return Predicting(self._desk, self._embed(seen, encoder, [question]), made)
+
+    def _embed(self, seen: Seen, encoder: str, texts: Sequence[str]) -> tuple[Call, Account | None]:
+        """Return a request for embeddings; the encoder is nobody's tier, and on nobody's bill."""
+        asked = embeddings_of(texts)
         own = Seen(asked, PEEKS[asked.path](asked.body), seen.identity, seen.tenant)
-        return Predicting(self._desk, (self._desk.call(own, Choice(encoder, ())), None), made)
+        return self._desk.call(own, Choice(encoder, ())), None
 
     def _plan(self, seen: Seen, way: Way, judge: Judge, *, hard: bool) -> Plan:
         passed, steps = self._desk.tiers.ladder(self._desk.serves)
@@ -100,7 +104,7 @@ class Tiering:
             prompt_bytes=len(seen.peek.text()),
             timeout_s=way.timeout_s,
             deadline_s=seen.wishes.deadline,
-            verify=self._verify(way.verifier, seen),
+            question=self._compare_by(way.comparer, seen) or self._verify(way.verifier, seen),
             audit=self._audit(seen, way.audit, steps),
             strict=seen.wishes.min_quality is not None,
         )
@@ -136,13 +140,21 @@ class Tiering:
         exact = peek_sizes(seen.request.body).indivisible
         self._audits.begin((call, account), leg.step.tier, leg.text, exact=exact)
 
-    def _verify(self, tier: str | None, seen: Seen) -> Callable[[str], tuple[Call, Account | None]] | None:
+    def _compare_by(
+        self, encoder: str | None, seen: Seen
+    ) -> Callable[[Sequence[str]], tuple[Call, Account | None]] | None:
+        """Return what asks the encoder for the sense of answers; None where it cannot be asked."""
+        if encoder is None or not self._desk.serves(encoder):
+            return None
+        return lambda answers: self._embed(seen, encoder, answers)
+
+    def _verify(self, tier: str | None, seen: Seen) -> Callable[[Sequence[str]], tuple[Call, Account | None]] | None:
         """Return what asks the verifier about an answer; None where there is none."""
         if tier is None:
             return None
 
-        def ask(answer: str) -> tuple[Call, Account | None]:
-            question = verification(seen.request.path, seen.peek.question(), answer)
+        def ask(answers: Sequence[str]) -> tuple[Call, Account | None]:
+            question = verification(seen.request.path, seen.peek.question(), answers[0])
             own = Seen(question, PEEKS[question.path](question.body), seen.identity, seen.tenant, purse=seen.purse)
             call = self._desk.call(own, self._desk.choose(tier))
             return call, self._desk.account(own, call, f"~{tier}~verify")

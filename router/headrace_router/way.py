@@ -63,8 +63,13 @@ class Way:
 
     @property
     def encoder(self) -> str | None:
-        """Deployment whose embeddings the predictor reads."""
+        """Deployment whose embeddings of prompts the predictor reads."""
         return self._spec.encoder if self._predictor is not None else None
+
+    @property
+    def comparer(self) -> str | None:
+        """Deployment whose embeddings of answers tell whether these agree."""
+        return self._spec.encoder if self._spec.policy == "best-of-k" else None
 
     def judge(self, wishes: Wishes, *, indivisible: bool) -> Judge:
         """Return who judges a request's answers; raise ClientError where what it wishes cannot be had.

@@ -172,6 +172,9 @@ VALID: Final = (
         kind="LLMRouter",
     ),
     Case("a chat template", {"spec.model.chatTemplate": "{% for one in messages %}{{ one.content }}\n{% endfor %}"}),
+    Case(
+        "a tier with little room", {"spec.tiers": [{"name": "a", "deployment": "b", "capacity": 1}]}, kind="LLMRouter"
+    ),
     Case("a tier of somebody else", {"spec.tiers": [{"name": "far", "endpoint": ENDPOINT}]}, kind="LLMRouter"),
     Case(
         "tiers of somebody else with everything",

@@ -131,8 +131,8 @@ class Cascade(Part):
     predictor: ModelFile | None = Field(default=None, examples=[{"file": "difficulty.json"}])
     """Judges prompts."""
     encoder: Name | None = Field(default=None, examples=["minilm"])
-    """LLMDeployment behind whose `/v1/embeddings` the predictor's encoder is. Left out, or while it is away: prompts
-    are judged by their length and their words."""
+    """LLMDeployment behind whose `/v1/embeddings` an encoder is. It tells the predictor what prompts are about, and
+    `best-of-k` whether answers mean the same. Left out, or while it is away: lengths and words must do."""
     target: float = Field(default=0.95, ge=0.01, le=1, examples=[0.9])
     """Share of the quality between the cheapest and the best tier that answers should keep; a request may state its own
     as `min_quality`."""

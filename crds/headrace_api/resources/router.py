@@ -42,6 +42,9 @@ class Tier(Part):
     """The OpenAI-compatible endpoint that serves it, in place of a deployment."""
     price: Price | None = Field(default=None, examples=[{"gpuHour": 2.5}])
     """What this tier costs. Left out: nothing, and its answers say so."""
+    capacity: int | None = Field(default=None, ge=1, le=1_000_000, examples=[64])
+    """Requests that each router sends there at once. While it is full, those that leave the choice go to another tier,
+    and those that name it are answered 429. Left out: as many as come."""
 
     @property
     def model(self) -> str:

@@ -1,4 +1,6 @@
-"""The question to an encoder, and the vector in its answer."""
+"""The question to an encoder, and the vectors in its answer."""
+
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -12,6 +14,7 @@ _encode = msgspec.json.Encoder().encode
 
 class _Row(msgspec.Struct):
     embedding: list[float]
+    index: int = 0
 
 
 class _Answer(msgspec.Struct):
@@ -21,17 +24,20 @@ class _Answer(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Answer).decode
 
 
-def embedding_of(text: str) -> Request:
-    """Return the request for the embedding of a text, cut where it is too long; its model is left open."""
-    body = _encode({"model": "", "input": text, "truncate_prompt_tokens": -1})
+def embeddings_of(texts: Sequence[str]) -> Request:
+    """Return the request for the embeddings of texts, cut where they are too long; its model is left open."""
+    body = _encode({"model": "", "input": texts, "truncate_prompt_tokens": -1})
     return Request(b"POST", _PATH, {}, [], http10=False, keep_alive=True, body=body)
 
 
-def read_vector(body: bytes) -> Floats | None:
-    """Return the vector in an answer, (1, size) and of length 1; None where there is none."""
+def read_vectors(body: bytes) -> Floats | None:
+    """Return the vectors in an answer, (texts, size), each of length 1; None where there are none."""
     try:
-        values = np.array([_decode(body).data[0].embedding], dtype=np.float64)
-    except (msgspec.MsgspecError, IndexError):
+        rows = sorted(_decode(body).data, key=lambda row: row.index)
+        values = np.array([row.embedding for row in rows], dtype=np.float64)
+    except (msgspec.MsgspecError, ValueError):
         return None
-    length = float(np.linalg.norm(values))
-    return values / length if np.isfinite(length) and length > 0 else None
+    if values.ndim != 2 or not values.size:
+        return None
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    return values / lengths if np.isfinite(lengths).all() and (lengths > 0).all() else None

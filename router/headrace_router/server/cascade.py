@@ -41,8 +41,8 @@ class Plan(msgspec.Struct, frozen=True):
     timeout_s: float
     deadline_s: float | None = None
     """So long after its start the best answer so far is shown, whatever the gate says of it."""
-    verify: Callable[[str], tuple[Call, Account | None]] | None = None
-    """Return a question to the verifier about an answer, and its account; raise ClientError."""
+    question: Callable[[Sequence[str]], tuple[Call, Account | None]] | None = None
+    """Return what the judge asks somebody else about answers, and its account; raise ClientError."""
     audit: Callable[[Leg], None] | None = None
     """Told of the answer that was shown, at its end, where it shall be put beside the next tier's."""
     strict: bool = False
@@ -151,12 +151,12 @@ class Cascade:
     def _legs(self) -> list[Leg]:
         return [leg for rung in self._rungs for leg in rung]
 
-    def inquire(self, answer: str, told: Callable[[Finding | None], None]) -> Inquiry | None:
-        """Ask the verifier about an answer; None where it cannot be asked."""
-        if self._plan.verify is None:
+    def inquire(self, answers: Sequence[str], told: Callable[[Finding | None], None]) -> Inquiry | None:
+        """Ask a verifier, or an encoder, about answers; None where it cannot be asked."""
+        if self._plan.question is None:
             return None
         try:
-            opened = self._plan.verify(answer)
+            opened = self._plan.question(answers)
         except ClientError:
             return None
         self._inquiry = Inquiry(self._hub, opened, told, self.billed)

@@ -9,6 +9,7 @@ from headrace_router.cascade.figures import TierFigures
 from headrace_router.cascade.policy import Rules, Verdict
 from headrace_router.cost.bill import Bill
 from headrace_router.cost.entry import Judged
+from headrace_router.openai.embedding import read_vectors
 from headrace_router.openai.said import said
 from headrace_router.server.inquiry import Finding, Inquiry
 from headrace_router.server.leg import Leg
@@ -25,8 +26,8 @@ class Bench(Protocol):
     def billed(self, bill: Bill | None) -> None:
         """What an inquiry cost."""
 
-    def inquire(self, answer: str, told: Callable[[Finding | None], None]) -> Inquiry | None:
-        """Ask the verifier about an answer; None where it cannot be asked."""
+    def inquire(self, answers: Sequence[str], told: Callable[[Finding | None], None]) -> Inquiry | None:
+        """Ask a verifier, or an encoder, about answers; None where it cannot be asked."""
 
 
 class Judge(Protocol):
@@ -81,6 +82,33 @@ class GateJudge:
         return self._rules.doubts(leg.evidence)
 
 
+class _Question:
+    """What somebody else is asked about one tier's answers."""
+
+    def __init__(self) -> None:
+        self.answered = False
+        self.finding: Finding | None = None
+
+    def ask(self, bench: Bench, answers: Sequence[str]) -> None:
+        """Ask; the bench reviews once there is an answer, or will be none."""
+
+        def told(finding: Finding | None) -> None:
+            self.answered, self.finding = True, finding
+            bench.review()
+
+        if bench.inquire(answers, told) is None:
+            self.answered = True
+
+
+def _asked(questions: dict[str, _Question], samples: Sequence[Leg], bench: Bench) -> _Question:
+    """Return the question about a tier's samples; it is asked once, also where it is answered while it is."""
+    tier = samples[0].step.tier
+    if tier not in questions:
+        questions[tier] = _Question()
+        questions[tier].ask(bench, [leg.text for leg in samples])
+    return questions[tier]
+
+
 class AgreementJudge:
     """Takes what most of several samples say.
 
@@ -96,14 +124,20 @@ class AgreementJudge:
         self.samples = samples
         self._share = share
         self._exact = exact
+        self._questions: dict[str, _Question] = {}
 
     def judge(self, samples: Sequence[Leg], bench: Bench) -> Verdicts:
-        """Compare once all of them are complete."""
-        del bench
+        """Compare once all of them are complete; an encoder is asked only where letters do not tell already."""
         if not all(leg.complete for leg in samples):
             return Verdict.WAIT, samples[0]
-        texts: list[str | None] = [leg.text for leg in samples]
-        found = majority(texts + [None] * (self.samples - len(texts)), exact=self._exact)
+        texts: list[str | None] = [*(leg.text for leg in samples), *[None] * (self.samples - len(samples))]
+        found = majority(texts, exact=True)
+        if found.share < self._share and not self._exact:
+            question = _asked(self._questions, samples, bench)
+            if not question.answered:
+                return Verdict.WAIT, samples[0]
+            vectors = None if question.finding is None else read_vectors(question.finding.body)
+            found = majority(texts, exact=False, vectors=vectors)
         agreed = found.share >= self._share
         return Verdict.COMMIT if agreed else Verdict.ESCALATE, samples[found.first]
 
@@ -127,22 +161,15 @@ class VerifierJudge:
     def __init__(self, least: float, *, accept: bool) -> None:
         self._least = least
         self._accept = accept
-        self._verdict: Verdict | None = None
-        self._asked = False
+        self._questions: dict[str, _Question] = {}
 
     def judge(self, samples: Sequence[Leg], bench: Bench) -> Verdicts:
         """Ask once the answer is complete; wait for the reply."""
         leg = samples[0]
-        if leg.complete and not self._asked:
-            self._asked = True
-
-            def told(finding: Finding | None) -> None:
-                self._verdict = self._read(finding)
-                bench.review()
-
-            if bench.inquire(leg.text, told) is None:
-                self._verdict = self._read(None)
-        return self._verdict or Verdict.WAIT, leg
+        if not leg.complete:
+            return Verdict.WAIT, leg
+        question = _asked(self._questions, samples, bench)
+        return self._read(question.finding) if question.answered else Verdict.WAIT, leg
 
     def doubts(self, leg: Leg) -> bool:
         """It was judged whole."""

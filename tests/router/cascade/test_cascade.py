@@ -381,7 +381,7 @@ def test_an_encoder_is_asked_about_the_prompt_and_done_without(
             shown = small if tier == "small" else large
             assert not stream or answer.body == stream_of(shown)
             (asked,) = encoder.seen
-            assert (asked.path, asked.fields["model"], asked.fields["input"]) == ("/v1/embeddings", "minilm", "Why?")
+            assert (asked.path, asked.fields["model"], asked.fields["input"]) == ("/v1/embeddings", "minilm", ["Why?"])
             assert len(small.seen) == (tier == "small")
 
     run(main())

@@ -2,14 +2,16 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.router.cascade.ladder import auto, ladder
+from tests.router.cascade.ladder import auto, ladder, spec
 from tests.router.cost.shop import lines
-from tests.router.rig import Seen, run, until
+from tests.router.rig import FakeWorker, Seen, run, until
 
 from headrace_router.cascade.agreement import agree, majority
 from headrace_router.openai.said import said
@@ -49,6 +51,28 @@ def test_answers_agree_by_their_words_and_numbers_or_in_every_character(
     assert agree(one, other, exact=False) is free
     assert agree(one, other, exact=True) is exact
     assert agree(other, one, exact=False) is free
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "cosine", "alike"),
+    [
+        ("He lives in Rome.", "Rome is his home.", 0.95, True),
+        ("The capital of the whole country is Paris.", "The capital of the whole country is Rome.", 0.85, False),
+        ("He has 3 cars.", "He owns 4 cars.", 0.99, False),
+        ("You may take it.", "You must not take it.", 0.95, False),
+        ("It isn't so.", "It is not so.", 0.95, True),
+        ("the same", "the  same", 0.0, True),
+    ],
+)
+def test_with_an_encoder_answers_agree_by_their_sense_numbers_and_negations(
+    one: str,
+    other: str,
+    cosine: float,
+    alike: bool,  # noqa: FBT001 - a table
+) -> None:
+    vectors = np.array([[1.0, 0.0], [cosine, math.sqrt(1 - cosine**2)]])
+    assert majority([one, None, other], exact=False, vectors=vectors) == ((2 if alike else 1) / 3, 0)
+    assert agree(one, other, exact=True) is (cosine == 0)
 
 
 def test_the_majority_is_the_largest_group_and_failures_agree_with_none() -> None:
@@ -110,6 +134,64 @@ def test_of_several_samples_the_answer_of_most_is_shown(
             kinds = sorted((line["tier"], line["kind"]) for line in lines(tmp_path))
             tried = [("small", "tried")] * (2 if tier == "small" else 3)
             assert kinds == sorted([(tier.rsplit(",", maxsplit=1)[-1], "request"), *tried])
+
+    run(main())
+
+
+def _vectors(*rows: Sequence[float]) -> bytes:
+    body = json.dumps({"data": [{"index": place, "embedding": row} for place, row in enumerate(rows)]}).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+@pytest.mark.parametrize(
+    ("reply", "tier"),
+    [
+        (_vectors((1, 0), (1, 0.1), (0, 1)), "small"),
+        (_vectors((1, 0), (0, 1), (1, -1)), "small,large"),
+        (_vectors((1, 0)), "small,large"),
+        (b"HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\n{}", "small,large"),
+    ],
+    ids=["alike", "apart", "too few", "an error"],
+)
+def test_an_encoder_is_asked_whether_free_answers_mean_the_same(tmp_path: Path, reply: bytes, tier: str) -> None:
+    texts = ("He lives in Rome", "His home lies beside the Tiber", "Nowhere")
+
+    async def main() -> None:
+        async with ladder(tmp_path, BEST | {"encoder": "minilm"}) as (it, small, large):
+            encoder = FakeWorker("e0", deployment="minilm")
+            await encoder.start()
+            it.workers.append(encoder)
+            await it.publish(*it.workers)
+            encoder.plain = reply
+            small.says = lambda _: texts[(len(small.seen) - 1) % 3]
+            large.says = lambda _: "Rome"
+            answer = await it.ask(auto())
+            assert (answer.status, answer.headers["x-headrace-tier"]) == (200, tier)
+            (asked,) = encoder.seen
+            assert sorted(asked.fields["input"]) == sorted(texts)
+            small.says = lambda _: "Rome"
+            assert (await it.ask(auto())).headers["x-headrace-tier"] == "small"
+            assert len(encoder.seen) == 1, "equal letters need no encoder"
+
+    run(main())
+
+
+def test_each_tier_is_judged_by_a_verdict_of_its_own(tmp_path: Path) -> None:
+    told = json.loads(spec(ASK))
+    told["tiers"].insert(1, {"name": "middle", "deployment": "middle"})
+
+    async def main() -> None:
+        async with ladder(tmp_path, spec=json.dumps(told)) as (it, small, large):
+            middle = FakeWorker("m0", deployment="middle")
+            await middle.start()
+            it.workers.append(middle)
+            await it.publish(*it.workers)
+            small.says, middle.says = lambda _: "small", lambda _: "middle"
+            large.says = lambda seen: "yes" if "Answer: middle" in seen.body.decode() else "no"
+            large.logprob = math.log(0.9)
+            reply = await it.ask(auto(content="What is it?"))
+            assert (reply.status, reply.headers["x-headrace-tier"]) == (200, "small,middle")
+            assert said(reply.body, stream=False) == "middle"
 
     run(main())
 
