@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from e2e.cluster.errors import CommandError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+_NO_CONDITIONS = ".status.conditions accessor error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,28 @@ class Kubectl:
         """Apply custom resource definitions, over those of others too, and wait until the API server serves them."""
         arguments = [word for path in sorted(files) for word in ("-f", str(path))]
         self("apply", "--server-side", "--force-conflicts", "--validate=strict", *arguments)
-        self("wait", "--for=condition=Established", f"--timeout={timeout_s:g}s", *arguments, timeout_s=timeout_s + 10)
+        self.await_served(*arguments, timeout_s=timeout_s)
+
+    def await_served(self, *definitions: str, timeout_s: float) -> None:
+        """Wait until the API server serves what these definitions define.
+
+        Args:
+            definitions: `crd/NAME`, or `-f` and `PATH`.
+            timeout_s: how long at most.
+        """
+        end_s = time.monotonic() + timeout_s
+        while True:
+            left_s = max(1.0, end_s - time.monotonic())
+            try:
+                self(
+                    "wait", "--for=condition=Established", f"--timeout={left_s:g}s", *definitions, timeout_s=left_s + 10
+                )
+            except CommandError as error:
+                # A definition that has no conditions yet is an error to `kubectl wait`, not one to wait for.
+                if _NO_CONDITIONS not in str(error) or time.monotonic() > end_s:
+                    raise
+            else:
+                return
 
     def answers(self) -> bool:
         """Say whether the API server says that it is ready."""

@@ -109,7 +109,7 @@ def test_one_command_brings_a_ready_operator_and_the_custom_resources(bare: Helm
     install(bare)
 
     assert get(kubectl, "deployment", "headrace-operator")["status"]["readyReplicas"] == 2
-    kubectl("wait", "--for=condition=Established", "--timeout=10s", *(f"crd/{name}" for name in CRDS))
+    kubectl.await_served(*(f"crd/{name}" for name in CRDS), timeout_s=30)
     secret = get(kubectl, "secret", "sh.helm.release.v1.headrace.v1")
     assert len(base64.b64decode(secret["data"]["release"])) < MOST_BYTES
 

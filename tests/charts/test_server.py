@@ -99,7 +99,7 @@ def prometheus(kubectl: Kubectl) -> Iterator[None]:
     kinds = [str(folder / f"monitoring.coreos.com_{kind}s.yaml") for kind in PROMETHEUS_KINDS]
     files = [word for kind in kinds for word in ("-f", kind)]
     kubectl("apply", "--server-side", *files)
-    kubectl("wait", "--for=condition=Established", "--timeout=10s", *files)
+    kubectl.await_served(*files, timeout_s=30)
     yield
     kubectl("delete", "--wait=false", *files)
 
