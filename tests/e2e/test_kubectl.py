@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from e2e.cluster.errors import CommandError
 from e2e.cluster.kubectl import Kubectl
 
