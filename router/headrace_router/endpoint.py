@@ -16,7 +16,7 @@ from headrace_api.resources.endpoint import Endpoint as EndpointSpec
 from headrace_api.resources.router import RouterSpec
 from headrace_router.discovery.worker import Worker, endpoint_at
 from headrace_router.errors import ClientError, SettingsError
-from headrace_router.stamp import Stamp, stamp_of
+from headrace_router.stamp import Stamp, stamp_or_gone
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,6 @@ _BASE = b"/v1"
 """What an endpoint's URL has in place of the beginning of our paths."""
 _KEY = re.compile(rb"[!-~]{1,4096}")
 _SECONDS = re.compile(rb"[0-9]{1,6}")
-_GONE: Stamp = (0, 0, 0)
 _CLIENTS_FAULTS = (400, 413, 415, 422)
 """Refusals that are about the request: what the endpoint says of them is for the client."""
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -49,10 +48,7 @@ class KeyFile:
 
     def poll(self) -> None:
         """Read the file if it has changed."""
-        try:
-            stamp = stamp_of(self._path)
-        except OSError:
-            stamp = _GONE
+        stamp = stamp_or_gone(self._path)
         if stamp == self._stamp:
             return
         self._stamp = stamp

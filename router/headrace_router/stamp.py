@@ -3,6 +3,7 @@
 from pathlib import Path
 
 Stamp = tuple[int, int, int]
+_GONE: Stamp = (0, 0, 0)
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -12,3 +13,11 @@ def stamp_of(path: Path) -> Stamp:
     """
     found = path.stat()
     return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def stamp_or_gone(path: Path) -> Stamp:
+    """Return what changes with a file; one that cannot be looked at has a stamp of its own."""
+    try:
+        return stamp_of(path)
+    except OSError:
+        return _GONE

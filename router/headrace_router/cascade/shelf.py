@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from headrace_router.cascade.errors import CascadeError
-from headrace_router.stamp import Stamp, stamp_of
+from headrace_router.stamp import Stamp, stamp_or_gone
 
 logger = logging.getLogger(__name__)
-_GONE: Stamp = (0, 0, 0)
 _Model = TypeVar("_Model")
 
 
@@ -35,10 +34,7 @@ class Shelf(Generic[_Model]):
         """Read the file if it has changed; a broken one leaves the model that was."""
         if self._path is None:
             return
-        try:
-            seen = stamp_of(self._path)
-        except OSError:
-            seen = _GONE
+        seen = stamp_or_gone(self._path)
         if seen == self._seen:
             return
         self._seen = seen
