@@ -6,6 +6,8 @@ import base64
 from dataclasses import dataclass
 from typing import Any, Final
 
+from e2e.cluster.security import CONTAINER, POD
+
 Object = dict[str, Any]
 
 NAMESPACE: Final = "keda"
@@ -15,7 +17,6 @@ GROUP: Final = "external.metrics.k8s.io"
 CERTIFICATES: Final = "kedaorg-certs"
 """The Secret in which both programs look for their certificate and its authority."""
 
-_USER: Final = 65532
 _HTTPS: Final = 6443
 _METRICS_SERVICE: Final = 9666
 _FOLDER: Final = "/certs"
@@ -97,11 +98,7 @@ def _deployment(name: str, image: str, flags: tuple[str, ...], scheme: str, port
             {"name": "WATCH_NAMESPACE", "value": ""},
         ],
         "readinessProbe": {"httpGet": {"scheme": scheme, "path": "/readyz", "port": port}, "periodSeconds": 1},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": CONTAINER,
         "volumeMounts": [
             {"name": "certificates", "mountPath": _FOLDER, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},
@@ -110,13 +107,7 @@ def _deployment(name: str, image: str, flags: tuple[str, ...], scheme: str, port
     pod: Object = {
         "serviceAccountName": OPERATOR,
         "terminationGracePeriodSeconds": 1,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "fsGroup": _USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": POD,
         "containers": [container],
         "volumes": [
             {"name": "certificates", "secret": {"secretName": CERTIFICATES, "defaultMode": 0o440}},

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from e2e.cluster.security import CONTAINER, POD
 from e2e.prometheus import discovery
 
 Object = dict[str, Any]
@@ -13,7 +14,6 @@ Object = dict[str, Any]
 NAME: Final = "prometheus"
 
 _PORT: Final = 9090
-_USER: Final = 65532
 _LOOK_S: Final = 2
 _FOLDER: Final = "/etc/prometheus"
 _FILE: Final = "prometheus.yml"
@@ -89,13 +89,7 @@ def _pod(image: str, python: str) -> Object:
         "spec": {
             "serviceAccountName": NAME,
             "terminationGracePeriodSeconds": 1,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": _USER,
-                "runAsGroup": _USER,
-                "fsGroup": _USER,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": POD,
             "containers": [
                 _container(NAME, image, program),
                 _container("discovery", python, {"command": ["python", "-c", script]}),
@@ -109,12 +103,7 @@ def _pod(image: str, python: str) -> Object:
 
 
 def _container(name: str, image: str, more: Object) -> Object:
-    security = {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "readOnlyRootFilesystem": True,
-    }
-    return {"name": name, "image": image, "imagePullPolicy": "IfNotPresent", "securityContext": security, **more}
+    return {"name": name, "image": image, "imagePullPolicy": "IfNotPresent", "securityContext": CONTAINER, **more}
 
 
 def _chosen(action: str, source: str, pattern: str) -> Object:

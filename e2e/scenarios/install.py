@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from e2e.cluster.errors import CommandError, StartError
+from e2e.cluster.security import NAMESPACE_LABELS
 from e2e.scenarios.helm import Release
-from e2e.scenarios.security import NAMESPACE_LABELS
 from e2e.scenarios.space import DEPLOYMENT, Space, wait_for
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from e2e.scenarios.security import CONTAINER, POD
+from e2e.cluster.security import CONTAINER, POD
 from e2e.scenarios.space import Space, wait_for
 
 if TYPE_CHECKING:
